@@ -1,0 +1,6 @@
+"""Drop-in Lightning callbacks, each useful alone."""
+
+from lightning_opplan.callbacks.freeze_batch_norm import FreezeBatchNorm
+from lightning_opplan.callbacks.knee_stopping import KneeStopping
+
+__all__ = ["FreezeBatchNorm", "KneeStopping"]

@@ -1,0 +1,48 @@
+"""Freeze the batch normalisation of a network, all but the first layer."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import override
+
+__all__ = ["FreezeBatchNorm"]
+
+
+class FreezeBatchNorm(Callback):
+    """Freeze every BatchNorm layer but the first: running statistics in use and unchanged, affine parameters fixed.
+
+    Long clips leave room for few of them per device, too few for statistics of their own. The first layer, the stem's,
+    stays free. The layers stay frozen through ``model.train()``.
+
+    Raises:
+        ValueError: If the module has fewer than two BatchNorm layers, so that nothing would be frozen.
+
+    References:
+        The released implementation of Qiu et al., ICML 2021, for its longest clips; the paper does not mention it.
+    """
+
+    def __init__(self) -> None:
+        self._frozen: list[nn.Module] = []
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        layers = [module for module in pl_module.modules() if isinstance(module, _BatchNorm)]
+        if len(layers) < 2:
+            raise ValueError(
+                f"`FreezeBatchNorm` must have layers to freeze beside the first, got {type(pl_module).__name__} with "
+                f"{len(layers)} BatchNorm layer(s)."
+            )
+        self._frozen = list(layers[1:])
+        for layer in self._frozen:
+            # Before the strategy wraps the module, so that DDP does not wait for gradients that never come.
+            layer.requires_grad_(False)
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        for layer in self._frozen:
+            if layer.training:
+                layer.eval()

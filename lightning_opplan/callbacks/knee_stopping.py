@@ -1,0 +1,322 @@
+"""Stop training at the knee of the fitted validation curve, and keep the weights of that epoch."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from typing_extensions import override
+
+from lightning_opplan.planning.curves import Family, Mode
+from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
+from lightning_opplan.planning.messages import checked_choice, suggestion
+
+__all__ = ["KneeStopping"]
+
+
+class KneeStopping(Checkpoint):
+    """Stop once the fitted validation curve has peaked, and keep the weights of the peak.
+
+    After every validation a smooth curve is fitted to all values so far. Its peak is the knee; training stops
+    `patience` epochs after it. Unlike patience on the raw values, one lucky or unlucky validation decides nothing.
+
+    The callback saves a checkpoint per epoch and deletes those that can no longer become the knee. At the end
+    only the knee's is left, and ``trainer.test(ckpt_path="best")`` uses it. As it does the checkpointing, Lightning adds
+    no default `ModelCheckpoint`; one of your own works beside it.
+
+    Args:
+        monitor: Name of the metric, logged in validation.
+        mode: `"max"` if a higher value is better, `"min"` if a lower one is.
+        patience: Epochs (not validations) to go on after the knee: T of the paper.
+        min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
+        curve: Family of the fitted curve.
+        confirm: Consecutive validations that must ask for the stop.
+        min_points: Validations before the first fit.
+        initial_value: The metric of the weights before the first epoch (y₀), if known. With it, epoch 0 belongs to the
+            curve, and the knee may be there: the weights that training started from.
+        check_finite: Stop when the metric becomes NaN or infinite. Otherwise such values are left out of the fit.
+        strict: Whether a metric that is not logged is an error or only a warning.
+        verbose: Say after every validation where the knee is.
+        dirpath: Local folder of the checkpoints. By default ``checkpoints`` in the logger's folder.
+        save_weights_only: Leave optimizers and loops out of the checkpoints: smaller, but nothing to resume from.
+
+    Attributes:
+        knee_epoch: The knee as seen at the last validation; a fraction if validation runs within epochs.
+        knee_value: The fitted value there.
+        knee_path: Checkpoint of the knee.
+        stopping_reason: One sentence on why training ended.
+        points: `(epoch, value)` of the validations so far.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        MisconfigurationException: If the Trainer runs no validation.
+        RuntimeError: If the metric is not logged (with `strict`).
+
+    References:
+        Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 3.3. The paper holds the learning rate
+        constant while a curve is fitted; a rate that changes gets a warning.
+
+    Example:
+        >>> stopping = KneeStopping("val/accuracy", mode="max", patience=10)
+        >>> stopping.knee_epoch is None
+        True
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        *,
+        mode: Mode = "max",
+        patience: float = 10,
+        min_delta: float = 0.0,
+        curve: Family = "exponential",
+        confirm: int = 1,
+        min_points: int = 10,
+        initial_value: float | None = None,
+        check_finite: bool = True,
+        strict: bool = True,
+        verbose: bool = False,
+        dirpath: str | None = None,
+        save_weights_only: bool = False,
+    ) -> None:
+        super().__init__()
+        checked_choice("mode", mode, get_args(Mode))
+        self.rule = KneeRule(
+            patience=patience, curve=curve, confirm=confirm, min_points=min_points, min_delta=min_delta
+        )
+        self.monitor = monitor
+        self.mode: Mode = mode
+        self.initial_value = initial_value
+        self.check_finite = check_finite
+        self.strict = strict
+        self.verbose = verbose
+        self.dirpath = dirpath
+        self.save_weights_only = save_weights_only
+
+        self.knee_epoch: float | None = None
+        self.knee_value: float | None = None
+        self.stopping_reason: str | None = None
+        self._points: list[tuple[float, int, float | None]] = []
+        self._kept: dict[float, str] = {}
+        self._folder = ""
+        self._unsaved: float | None = None
+        self._rates: list[float] | None = None
+        self._warned: set[str] = set()
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """Epoch and value of the validations so far."""
+        return tuple((epoch, value) for epoch, _, value in self._points)
+
+    @property
+    def knee_path(self) -> str | None:
+        """Checkpoint of the knee, or of the nearest epoch whose checkpoint is there."""
+        if self.knee_epoch is None or not self._kept:
+            return None
+        nearest = min(self._kept, key=lambda epoch: (abs(epoch - self.knee_epoch), epoch))  # type: ignore[operator]
+        return self._kept[nearest]
+
+    @property
+    def best_model_path(self) -> str:
+        """What Lightning loads for ``ckpt_path="best"``: the knee."""
+        return self.knee_path or ""
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "points": [list(point) for point in self._points],
+            "kept": [[epoch, path] for epoch, path in self._kept.items()],
+        }
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._points = [(epoch, step, value) for epoch, step, value in state_dict["points"]]
+        self._kept = {epoch: path for epoch, path in state_dict["kept"] if os.path.exists(path)}
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self._folder = trainer.strategy.broadcast(self._resolved_folder(trainer))
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run:
+            return
+        if not trainer.enable_validation:
+            raise MisconfigurationException(
+                f"`KneeStopping` must see validations to follow {self.monitor!r}, got a Trainer that runs none. "
+                "Define `validation_step` and a validation dataloader, and leave `limit_val_batches` above 0."
+            )
+        if not self._points and self.initial_value is not None:
+            self._points.append((0, trainer.global_step, self.initial_value))
+            self._save(trainer, 0)
+        if self._points:  # resumed: what ended training then must end it now, Lightning does not remember it
+            self._apply(trainer, self._decide(trainer))
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or trainer.fast_dev_run:
+            return
+        logged, value = self._metric(trainer)
+        if not logged:
+            return
+        self._warn_of_changed_rate(trainer)
+        epoch, step = self._epoch(trainer), trainer.global_step
+        finite = value if math.isfinite(value) else None
+        self._points = [point for point in self._points if point[1] != step or point[0] == 0]
+        self._points.append((epoch, step, finite))
+        decision = self._decide(trainer)
+        # A checkpoint of a whole epoch is taken at its very end, from where Lightning resumes without repeating hooks.
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._unsaved = epoch
+        else:
+            self._save(trainer, epoch)
+        self._apply(trainer, decision)
+        if finite is None and self.check_finite:
+            trainer.should_stop = True
+            self.stopping_reason = f"{self.monitor} became {value} at epoch {epoch:g}; training stopped."
+        self._log(trainer)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._unsaved is not None:
+            epoch, self._unsaved = self._unsaved, None
+            self._save(trainer, epoch)
+            self._prune(trainer, {*self._decide(trainer).plausible, epoch})
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run or not self._points:
+            return
+        decision = self._decide(trainer)
+        self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
+        if self.stopping_reason is None:
+            last = self._points[-1][0]
+            self.stopping_reason = (
+                f"Training ended at epoch {last:g} before a knee of {self.monitor} was found; "
+                f"the best epoch so far is {_number(self.knee_epoch)} ({_number(self.knee_value)})."
+            )
+        rank_zero_info(self.stopping_reason)
+        if self.knee_epoch is not None and self.knee_path is not None:
+            keep = {epoch for epoch, path in self._kept.items() if path == self.knee_path}
+            # Without a stop by the rule someone may want to train on from the last epoch.
+            self._prune(trainer, keep if decision.stop else {*keep, max(self._kept)})
+
+    def _resolved_folder(self, trainer: Trainer) -> str:
+        if self.dirpath is not None:
+            return os.path.abspath(self.dirpath)
+        return os.path.join(os.path.abspath(trainer.log_dir or trainer.default_root_dir), "checkpoints")
+
+    def _metric(self, trainer: Trainer) -> tuple[bool, float]:
+        """The monitored metric on rank 0, and whether there is one."""
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:
+            message = f"`monitor` must be a metric that validation logs, got {self.monitor!r}. " + suggestion(
+                self.monitor, metrics, label="Logged metrics"
+            )
+            if self.strict:
+                raise RuntimeError(message)
+            self._warn_once("missing", message)
+            return False, math.nan
+        metric = metrics[self.monitor]
+        if metric.numel() != 1:
+            raise RuntimeError(
+                f"`monitor` must be a single number, got {self.monitor!r} of shape {tuple(metric.shape)}."
+            )
+        value = metric.detach().double().reshape(())
+        if trainer.world_size > 1 and "unsynced" not in self._warned:
+            everywhere = trainer.strategy.all_gather(value.to(trainer.strategy.root_device, torch.float32))
+            if bool((everywhere != everywhere.flatten()[0]).any()) and not bool(everywhere.isnan().any()):
+                self._warn_once(
+                    "unsynced",
+                    f"{self.monitor!r} differs between processes; the first one's value decides. "
+                    "Log it with `sync_dist=True`, or as a torchmetrics object.",
+                )
+        return True, float(trainer.strategy.broadcast(value.item()))
+
+    def _epoch(self, trainer: Trainer) -> float:
+        """How many epochs have been trained at this validation."""
+        num_batches = trainer.num_training_batches
+        if math.isinf(num_batches):  # a stream: each validation ends an epoch
+            return float(self._points[-1][0]) + 1 if self._points else 1
+        done = trainer.current_epoch + trainer.fit_loop.epoch_loop.batch_progress.current.ready / num_batches
+        return int(done) if float(done).is_integer() else round(done, 6)
+
+    def _decide(self, trainer: Trainer) -> KneeDecision:
+        """The rule's decision, made by rank 0 for all."""
+        decision = self.rule.decide(self.points, self.mode) if trainer.is_global_zero else None
+        agreed = trainer.strategy.broadcast(decision)
+        assert agreed is not None
+        return agreed
+
+    def _apply(self, trainer: Trainer, decision: KneeDecision) -> None:
+        self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
+        # Derived anew each time: a stop asked for below `min_epochs` must not stay asked for.
+        loop = trainer.fit_loop
+        epoch = self._points[-1][0]
+        may_stop = epoch >= (loop.min_epochs or 0) and trainer.global_step >= (loop.min_steps or 0)
+        if decision.stop and may_stop:
+            trainer.should_stop = True
+            self.stopping_reason = (
+                f"{self.monitor} peaked at epoch {_number(decision.knee_epoch)} "
+                f"({_number(decision.knee_value)} on the fitted curve); nothing better came in the "
+                f"{epoch - (decision.knee_epoch or 0):g} epochs after it."
+            )
+        if self.verbose:
+            rank_zero_info(
+                f"Epoch {epoch:g}: {self.monitor} = {_number(self._points[-1][2])}, "
+                f"knee at epoch {_number(decision.knee_epoch)} ({_number(decision.knee_value)})."
+            )
+
+    def _log(self, trainer: Trainer) -> None:
+        if self.knee_epoch is None or self.knee_value is None:
+            return
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {"knee/epoch": float(self.knee_epoch), "knee/value": self.knee_value}, step=trainer.global_step
+            )
+
+    def _save(self, trainer: Trainer, epoch: float) -> None:
+        """Save a checkpoint under a temporary name first: a kill never leaves half a file under the real one."""
+        path = os.path.join(self._folder, f"knee-epoch={epoch:g}.ckpt")
+        self._kept[epoch] = path
+        temporary = path + ".tmp"
+        trainer.save_checkpoint(temporary, weights_only=self.save_weights_only)
+        if trainer.is_global_zero:
+            Path(temporary).replace(path)
+        trainer.strategy.barrier("KneeStopping._save")
+
+    def _prune(self, trainer: Trainer, keep: set[float]) -> None:
+        """Delete the checkpoints of all epochs but these."""
+        for epoch in [epoch for epoch in self._kept if epoch not in keep]:
+            trainer.strategy.remove_checkpoint(self._kept.pop(epoch))
+
+    def _warn_of_changed_rate(self, trainer: Trainer) -> None:
+        rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        if self._rates is not None and rates != self._rates:
+            self._warn_once(
+                "rate",
+                f"The learning rate changed from {self._rates} to {rates} while `KneeStopping` fits one curve. The rule "
+                "holds within a constant rate: a drop makes a second rise, which the curve cannot follow.",
+            )
+        self._rates = rates
+
+    def _warn_once(self, topic: str, message: str) -> None:
+        if topic not in self._warned:
+            self._warned.add(topic)
+            rank_zero_warn(message)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""Video data: lists, decoding, clip sampling, transforms and the data module."""

@@ -1,0 +1,1 @@
+"""Section 3 of the paper without torch or lightning: numbers in, decisions out."""

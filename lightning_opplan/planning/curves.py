@@ -1,0 +1,345 @@
+"""Performance-epoch curves: the four families of the paper, their fit, and the knee.
+
+References:
+    Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 3.3, eq. 3-4 and Table 1.
+    Golub and Pereyra, "Separable nonlinear least squares: the variable projection method", 2003.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations, combinations_with_replacement, product
+from typing import Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+
+from lightning_opplan.planning.messages import checked_choice
+
+__all__ = ["CurveFit", "Family", "Mode", "Solver", "decayed", "fit_curve", "num_parameters"]
+
+Family = Literal["power", "multi-power", "exponential", "multi-exponential"]
+Mode = Literal["max", "min"]
+Solver = Literal["varpro", "trf"]
+Array = NDArray[np.float64]
+
+_NUM_DECAYS: Final = {"power": 1, "multi-power": 2, "exponential": 1, "multi-exponential": 2}
+_ZOOMS: Final = 2
+_FLAT = 1e-12  # a curve whose values span less has no knee
+_RIDGE = 1e-13  # keeps the normal equations solvable where a slow decay looks like the quadratic
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveFit:
+    """A fitted performance-epoch curve and its knee.
+
+    Attributes:
+        family: The family of Table 1 that was fitted.
+        mode: Whether a higher (`"max"`) or a lower (`"min"`) value is better.
+        epochs: The epochs of the finite values that were fitted, ascending.
+        parameters: α1, α2, … in the order of Table 1 and in the units of the values, with time in epochs.
+        knee_epoch: The epoch among `epochs` at which the fitted curve is best; the first one if several are.
+            ``None`` for a constant curve. An ``int`` where the epoch is whole.
+        knee_value: The fitted value there, no better than the best observed one (a fit may leave the range
+            of the metric, an observation cannot). The constant, for a constant curve.
+        rmse: Root mean square error of the fit, in the units of the values.
+        r_squared: Coefficient of determination; 0 for a constant curve.
+    """
+
+    family: Family
+    mode: Mode
+    epochs: tuple[float, ...]
+    parameters: tuple[float, ...]
+    knee_epoch: float | None
+    knee_value: float
+    rmse: float
+    r_squared: float
+
+    def predict(self, epochs: ArrayLike) -> Array:
+        """Evaluate the fitted curve.
+
+        Args:
+            epochs: Epochs of any shape; 0 stands for the weights before the first epoch.
+
+        Returns:
+            Values of the same shape, in the units of the fitted values, not clamped.
+        """
+        times = np.asarray(epochs, dtype=np.float64)
+        constant, *middle, linear, quadratic = self.parameters
+        curve = constant + linear * times + quadratic * times**2
+        for amplitude, exponent in zip(middle[::2], middle[1::2], strict=True):
+            curve = curve + amplitude * decayed(self.family, times, -exponent)
+        return np.asarray(curve)
+
+
+def num_parameters(family: Family) -> int:
+    """Return the number of parameters of a family of Table 1."""
+    return 3 + 2 * _NUM_DECAYS[family]
+
+
+def decayed(family: Family, times: ArrayLike, rate: ArrayLike) -> Array:
+    """Return the decaying term of a family: e^(-rate·t), or (t+1)^(-rate) for the power families."""
+    times, rate = np.asarray(times, dtype=np.float64), np.asarray(rate, dtype=np.float64)
+    scale = np.log1p(times) if family in ("power", "multi-power") else times
+    return np.asarray(np.exp(-rate * scale), dtype=np.float64)
+
+
+def fit_curve(
+    values: Sequence[float] | Array,
+    family: Family = "exponential",
+    *,
+    mode: Mode = "max",
+    first_epoch: int = 1,
+    epochs: Sequence[float] | None = None,
+    min_delta: float = 0.0,
+    solver: Solver = "varpro",
+) -> CurveFit:
+    """Fit a performance-epoch curve and find its knee.
+
+    The fit is a bounded least squares problem. With the exponents fixed it is linear with signs given, so the
+    default solver searches the exponents alone: globally, with the same result on every machine and every
+    call. It cannot fail to converge.
+
+    Args:
+        values: One value per epoch, on any scale. Non-finite ones are left out, the others keep their epoch.
+        family: A family of Table 1.
+        mode: `"max"` if a higher value is better, `"min"` if a lower one is.
+        first_epoch: Epoch of the first value: 1 for the value after one epoch, 0 where the series begins with
+            y₀, the value of the weights before any epoch.
+        epochs: The epochs themselves, ascending, where they are not consecutive. Replaces `first_epoch`.
+        min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
+        solver: `"varpro"` (variable projection) or `"trf"`, the bounded Trust Region Reflective algorithm that
+            the paper names, from several fixed starts.
+
+    Raises:
+        ValueError: If there are fewer finite values than parameters of the family, or an argument is unknown.
+
+    References:
+        Section 3.3, eq. 4 and Table 1. Differs from the paper: the knee is sought among the observed epochs.
+        The fitted curve is concave, so this decides the stop alike and never extrapolates a value.
+
+    Example:
+        >>> fit_curve([0.9 - 0.8 * 0.7**t - 0.0004 * t * t for t in range(1, 31)]).knee_epoch
+        12
+    """
+    checked_choice("family", family, get_args(Family))
+    checked_choice("mode", mode, get_args(Mode))
+    checked_choice("solver", solver, get_args(Solver))
+    if not min_delta >= 0:
+        raise ValueError(f"`min_delta` must be a number ≥ 0 in the units of the metric, got {min_delta!r}.")
+    observed = np.asarray(values, dtype=np.float64)
+    times = np.asarray(epochs if epochs is not None else np.arange(len(observed)) + first_epoch, np.float64)
+    if observed.ndim != 1 or observed.shape != times.shape:
+        raise ValueError(
+            f"`values` must be one-dimensional with one epoch each, got shapes {observed.shape} and {times.shape}."
+        )
+    if (np.diff(times) <= 0).any() or (len(times) and times[0] < 0):
+        raise ValueError(f"`epochs` must be ascending and not negative, got {times.tolist()!r}.")
+    finite = np.isfinite(observed)
+    observed, times = observed[finite], times[finite]
+    required = num_parameters(family)
+    if len(observed) < required:
+        raise ValueError(
+            f"`values` must hold at least {required} finite values for the family {family!r}, got {len(observed)}."
+        )
+
+    sign = 1.0 if mode == "max" else -1.0
+    low, span = float(observed.min()), float(np.ptp(observed))
+    if not span >= _FLAT * max(1.0, abs(low)):
+        constant = (float(observed.mean()), *(0.0,) * (required - 1))
+        return CurveFit(
+            family=family, mode=mode, epochs=tuple(times.tolist()), parameters=constant,
+            knee_epoch=None, knee_value=constant[0], rmse=float(observed.std()), r_squared=0.0,
+        )  # fmt: skip
+    scaled = sign * (observed - low) / span
+    solve = _solve_by_projection if solver == "varpro" else _solve_by_trf
+    linear, rates = solve(family, times, scaled)
+
+    design = _design(family, times, rates)
+    fitted = design @ linear
+    residual = float(((fitted - scaled) ** 2).sum())
+    best = int(np.argmax(fitted >= fitted.max() - min_delta / span))
+    knee_epoch = float(times[best])
+    return CurveFit(
+        family=family,
+        mode=mode,
+        epochs=tuple(times.tolist()),
+        parameters=_in_units(linear, rates, offset=low, factor=sign * span),
+        knee_epoch=int(knee_epoch) if knee_epoch.is_integer() else knee_epoch,
+        knee_value=low + sign * span * min(float(fitted[best]), float(scaled.max())),
+        rmse=span * float(np.sqrt(residual / len(times))),
+        r_squared=1.0 - residual / float(((scaled - scaled.mean()) ** 2).sum()),
+    )
+
+
+def _design(family: Family, times: Array, rates: Array) -> Array:
+    """Columns 1, t, t², then one decay per rate."""
+    return np.stack([np.ones_like(times), times, times**2, *(decayed(family, times, rate) for rate in rates)], 1)
+
+
+def _in_units(linear: Array, rates: Array, *, offset: float, factor: float) -> tuple[float, ...]:
+    """Bring the coefficients of the scaled curve into the order of Table 1 and the units of the values."""
+    constant, slope, quadratic, *amplitudes = (factor * linear).tolist()
+    pairs = [number for pair in zip(amplitudes, (-rates).tolist(), strict=True) for number in pair]
+    return (offset + constant, *pairs, slope, quadratic)
+
+
+def _rate_range(family: Family, times: Array) -> tuple[float, float]:
+    """The rates worth a search: slower ones look like the quadratic, faster ones end within the first epoch."""
+    if family in ("power", "multi-power"):
+        return 0.05, 8.0
+    return 0.5 / (float(np.ptp(times)) + 1.0), 4.0
+
+
+def _solve_by_projection(family: Family, times: Array, scaled: Array) -> tuple[Array, Array]:
+    """Search the rates on a grid that is zoomed into; the linear part is exact for each of them.
+
+    Returns:
+        Coefficients of 1, t, t² and of each decay, and the rates.
+    """
+    num_decays = _NUM_DECAYS[family]
+    low, high = _rate_range(family, times)
+    num_coarse, num_fine = (40, 16) if num_decays == 1 else (12, 7)
+    step = (high / low) ** (1 / (num_coarse - 1))
+    axis = low * step ** np.arange(num_coarse)
+    candidates = axis[:, None] if num_decays == 1 else np.array(list(combinations_with_replacement(axis, 2)))
+    problem = _Projected(family, times, scaled)
+    best_rates, best_gain = candidates[0], -1.0
+    for zoom in range(_ZOOMS + 1):
+        gains = problem.gains(candidates)
+        winner = int(gains.argmax())
+        if gains[winner] > best_gain:
+            best_rates, best_gain = candidates[winner], float(gains[winner])
+        if zoom < _ZOOMS:
+            around = step ** np.linspace(-1.0, 1.0, num_fine)
+            axes = np.clip(best_rates[:, None] * around, low, high)
+            candidates = axes.T if num_decays == 1 else np.array(list(product(*axes)))
+            step **= 2 / (num_fine - 1)
+    return problem.linear_part(best_rates), best_rates
+
+
+class _Projected:
+    """The least squares problem without the columns 1 and t, which are free and need no search.
+
+    What remains has a coefficient for t² and one for each decay. All of them must not be positive, so the
+    columns are flipped and non-negative coefficients sought.
+    """
+
+    def __init__(self, family: Family, times: Array, scaled: Array) -> None:
+        self.family, self.times, self.scaled = family, times, scaled
+        self.mean = float(times.sum()) / len(times)
+        self.centred = times - self.mean
+        self.free: Array = np.empty((2, len(times)), dtype=np.float64)
+        self.free[0] = len(times) ** -0.5
+        self.free[1] = self.centred / np.sqrt(self.centred @ self.centred)
+        self.target = self._rest(scaled)
+        self.square = self._rest(self.centred**2)
+        self.square_norm = float(np.sqrt(self.square @ self.square))
+        self.square /= self.square_norm
+
+    def _rest(self, rows: Array) -> Array:
+        return rows - (rows @ self.free.T) @ self.free
+
+    def _equations(self, candidates: Array) -> tuple[Array, Array, Array]:
+        """Gram matrices (m, k, k) of unit columns, their products with the target (m, k), decay norms (m, k-1)."""
+        decays = self._rest(decayed(self.family, self.times, candidates[:, :, None]))
+        norms = np.sqrt(np.einsum("mkn,mkn->mk", decays, decays)) + 1e-300
+        decays /= norms[:, :, None]
+        num_columns = decays.shape[1] + 1
+        gram = np.empty((len(candidates), num_columns, num_columns))
+        gram[:, 1:, 1:] = decays @ decays.transpose(0, 2, 1)
+        gram[:, 0, 0] = 1.0
+        gram[:, 0, 1:] = gram[:, 1:, 0] = decays @ self.square
+        right = np.empty((len(candidates), num_columns))
+        right[:, 0] = -(self.square @ self.target)
+        right[:, 1:] = -(decays @ self.target)
+        return gram, right, norms
+
+    def gains(self, candidates: Array) -> Array:
+        """By how much each row of rates (m, number of decays) can reduce the squared error; shape (m,)."""
+        gram, right, _ = self._equations(candidates)
+        reductions = [_solve_on(support, gram, right)[1] for support in _supports(right.shape[1])]
+        return np.asarray(np.max(reductions, axis=0))
+
+    def linear_part(self, rates: Array) -> Array:
+        """Coefficients of 1, t, t² and of each decay for fixed rates."""
+        gram, right, norms = self._equations(rates[None])
+        bounded, gain = np.zeros(right.shape[1]), 0.0
+        for support in _supports(right.shape[1]):
+            x, reduction = _solve_on(support, gram, right)
+            if reduction[0] > gain:
+                bounded, gain = np.zeros(right.shape[1]), float(reduction[0])
+                bounded[list(support)] = x[0]
+        quadratic, *amplitudes = (-bounded / np.array([self.square_norm, *norms[0]])).tolist()
+        curved = quadratic * self.centred**2
+        for amplitude, rate in zip(amplitudes, rates, strict=True):
+            curved = curved + amplitude * decayed(self.family, self.times, rate)
+        level, slope = self.free @ (self.scaled - curved)
+        slope /= np.sqrt(self.centred @ self.centred)
+        constant = level * len(self.times) ** -0.5 - slope * self.mean + quadratic * self.mean**2
+        return np.array([constant, slope - 2 * quadratic * self.mean, quadratic, *amplitudes])
+
+
+@cache
+def _supports(num_columns: int) -> tuple[tuple[int, ...], ...]:
+    """The sets of columns that may have coefficients other than zero."""
+    sizes = range(1, num_columns + 1)
+    return tuple(support for size in sizes for support in combinations(range(num_columns), size))
+
+
+def _solve_on(support: tuple[int, ...], gram: Array, right: Array) -> tuple[Array, Array]:
+    """Solve many small least squares problems on some of their columns.
+
+    The best non-negative solution is the best feasible one over all supports.
+
+    Returns:
+        Coefficients of the support's columns, shape (m, size), and by how much they reduce the squared error,
+        shape (m,): exact also where the equations are nearly singular, and 0 where a coefficient is negative.
+    """
+    if len(support) == 1:
+        x = right[:, support]
+        return x, np.where(x[:, 0] > 0, x[:, 0] ** 2, 0.0)
+    if len(support) == 2:
+        first, second = support
+        a, b, cross = right[:, first], right[:, second], gram[:, first, second]
+        scale = 1.0 / (1.0 + _RIDGE - cross * cross)
+        u, v = (a - cross * b) * scale, (b - cross * a) * scale
+        reduction = 2.0 * (u * a + v * b) - (u * u + v * v + 2.0 * cross * u * v)
+        return np.stack([u, v], axis=1), np.where((u >= 0) & (v >= 0), reduction, 0.0)
+    index = list(support)
+    block, part = gram[:, index][:, :, index], right[:, index]
+    ridged = block + _RIDGE * np.eye(len(index))
+    x = np.asarray(np.linalg.solve(ridged, part[:, :, None]), dtype=np.float64)[:, :, 0]
+    reduction = 2.0 * (x * part).sum(axis=1) - np.einsum("mi,mij,mj->m", x, block, x)
+    return x, np.where((x >= 0).all(axis=1), reduction, 0.0)
+
+
+def _solve_by_trf(family: Family, times: Array, scaled: Array) -> tuple[Array, Array]:
+    """Fit all parameters at once by bounded Trust Region Reflective least squares; the best of several starts."""
+    num_decays = _NUM_DECAYS[family]
+    low, high = _rate_range(family, times)
+    length = float(times[-1]) or 1.0
+    starts = np.geomspace(low * 1.5, high / 1.5, 4)
+    rate_starts = [(rate,) for rate in starts] if num_decays == 1 else list(combinations(starts, 2))
+    relative = times / length  # the quadratic in [0, 1]: comparable steps for all parameters
+
+    def split(x: Array) -> tuple[Array, Array]:
+        return x[: 3 + num_decays], x[3 + num_decays :]
+
+    def residuals(x: Array) -> Array:
+        linear, rates = split(x)
+        decays = sum(a * decayed(family, times, r) for a, r in zip(linear[3:], rates, strict=True))
+        return np.asarray(linear[0] + linear[1] * relative + linear[2] * relative**2 + decays - scaled)
+
+    lower = np.array([-np.inf, -np.inf, -np.inf, *(-np.inf,) * num_decays, *(low,) * num_decays])
+    upper = np.array([np.inf, np.inf, 0.0, *(0.0,) * num_decays, *(high,) * num_decays])
+    best = None
+    for rates in rate_starts:
+        start = np.array([scaled[-1], 0.0, -0.1, *(-0.5 / num_decays,) * num_decays, *rates])
+        result = least_squares(residuals, start, bounds=(lower, upper), method="trf", max_nfev=500)
+        if best is None or result.cost < best.cost:
+            best = result
+    assert best is not None
+    linear, rates_found = split(np.asarray(best.x, dtype=np.float64))
+    return linear / np.array([1.0, length, length**2, *(1.0,) * num_decays]), rates_found

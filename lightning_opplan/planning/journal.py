@@ -1,0 +1,213 @@
+"""The journal of a search: append-only JSON lines, from which the whole search can be rebuilt.
+
+The first line describes the plan, every further line one finished edge. A line is written with one call, flushed and
+synced before the search goes on; a kill can tear the last line only, and a torn last line is left out when reading and
+cut off before the next one is written.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lightning_opplan.planning.curves import Mode
+from lightning_opplan.planning.graph import Edge, TransitionGraph
+from lightning_opplan.planning.search import EdgeOutcome
+
+__all__ = ["Journal", "JournalError", "PlanRecord"]
+
+_SCHEMA: Final = 1
+
+
+class JournalError(RuntimeError):
+    """A journal that cannot be read, or that belongs to another plan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRecord:
+    """What a search is about: the first line of its journal.
+
+    Attributes:
+        graph: The transition graph.
+        monitor: Metric that is planned for.
+        mode: Whether a higher or a lower value of it is better.
+        seed: Seed of the plan.
+        knee: Options of the knee rule, by name.
+        experiment: Everything else that the result depends on (the resolved configuration), as plain JSON values.
+    """
+
+    graph: TransitionGraph
+    monitor: str
+    mode: Mode
+    seed: int
+    knee: Mapping[str, Any]
+    experiment: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        settings = {state: dict(self.graph.settings[state]) for state in self.graph.states[1:]}
+        graph = {
+            "settings": settings,
+            "edges": [list(e) for e in self.graph.edges],
+            "finals": dict(self.graph.finals),
+        }
+        content = {**vars(self), "graph": graph, "knee": dict(self.knee), "experiment": dict(self.experiment)}
+        plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+        return plain
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "PlanRecord":
+        """Build the record from what `to_dict` returns."""
+        graph = content["graph"]
+        rebuilt = TransitionGraph(graph["settings"], [tuple(edge) for edge in graph["edges"]], finals=graph["finals"])
+        return cls(**{**{key: content[key] for key in cls.__dataclass_fields__}, "graph": rebuilt})
+
+
+class Journal:
+    """The journal file of one search.
+
+    Args:
+        file: Its place. Nothing is read or written before a method is called.
+    """
+
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self.file = Path(file)
+
+    def read(self) -> tuple[PlanRecord, dict[Edge, EdgeOutcome]]:
+        """Read the plan and the outcomes so far.
+
+        Raises:
+            FileNotFoundError: If there is no journal.
+            JournalError: If a line other than a torn last one cannot be read.
+        """
+        lines = self._complete_lines()
+        if not lines:
+            raise FileNotFoundError(f"{self.file}: no journal of a search here.")
+        plan = _plan(self.file, lines[0])
+        outcomes: dict[Edge, EdgeOutcome] = {}
+        for number, line in enumerate(lines[1:], start=2):
+            outcome = _outcome(self.file, number, line)
+            outcomes.setdefault(outcome.edge, outcome)
+        return plan, outcomes
+
+    def open(self, plan: PlanRecord) -> dict[Edge, EdgeOutcome]:
+        """Start the journal of a plan, or go on with it.
+
+        Returns:
+            The outcomes of the edges that have finished already.
+
+        Raises:
+            JournalError: If the journal belongs to another plan; the message names the first difference.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        if not self._complete_lines():
+            self._append({"type": "plan", "schema": _SCHEMA, **plan.to_dict()})
+            return {}
+        known, outcomes = self.read()
+        difference = _first_difference(known.to_dict(), plan.to_dict())
+        if difference:
+            raise JournalError(
+                f"{self.file} is the journal of another plan: {difference}. "
+                "Choose another directory, or restore the configuration to go on with this one."
+            )
+        return outcomes
+
+    def append(self, outcome: EdgeOutcome) -> None:
+        """Record a finished edge. When this returns, it is on the disk.
+
+        Raises:
+            OSError: If it could not be written whole; the journal is then as it was before.
+        """
+        self._append({"type": "edge", **asdict(outcome), "edge": list(outcome.edge)})
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        end = sum(len(complete) for complete in self._complete_lines())
+        is_new = not self.file.exists()
+        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.ftruncate(descriptor, end)
+            os.lseek(descriptor, end, os.SEEK_SET)
+            try:
+                written = os.write(descriptor, line)
+                if written < len(line):
+                    raise OSError(f"only {written} of {len(line)} bytes could be written")
+                os.fsync(descriptor)
+            except OSError as error:
+                os.ftruncate(descriptor, end)
+                raise OSError(
+                    error.errno,
+                    f"The journal could not be written ({error}). Its former lines are kept",
+                    str(self.file),
+                ) from error
+        finally:
+            os.close(descriptor)
+        if is_new:
+            _sync_directory(self.file.parent)
+
+    def _complete_lines(self) -> list[bytes]:
+        if not self.file.exists():
+            return []
+        return [line for line in self.file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _plan(file: Path, line: bytes) -> PlanRecord:
+    content = _parsed(file, 1, line)
+    if content.get("type") != "plan":
+        raise JournalError(f"{file}, line 1: must describe the plan, got a line of type {content.get('type')!r}.")
+    if content.get("schema") != _SCHEMA:
+        raise JournalError(
+            f"{file} has schema {content.get('schema')!r}, this version reads {_SCHEMA}. "
+            "Go on with the version that wrote it, or choose another directory."
+        )
+    try:
+        return PlanRecord.from_dict(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalError(f"{file}, line 1: does not describe a plan ({error!r}).") from error
+
+
+def _outcome(file: Path, number: int, line: bytes) -> EdgeOutcome:
+    content = _parsed(file, number, line)
+    try:
+        fields = {key: content[key] for key in EdgeOutcome.__dataclass_fields__}
+        edge = Edge(*fields["edge"])
+        curve = tuple((float(epoch), value) for epoch, value in fields["curve"])
+        return EdgeOutcome(**{**fields, "edge": edge, "curve": curve})
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalError(f"{file}, line {number}: does not describe a finished edge ({error!r}).") from error
+
+
+def _parsed(file: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(line)
+    except ValueError as error:
+        raise JournalError(f"{file}, line {number}: is not JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise JournalError(f"{file}, line {number}: must be a JSON object, got {content!r}.")
+    return content
+
+
+def _first_difference(known: Any, given: Any, key: str = "") -> str | None:
+    """Say where two trees of JSON values first differ."""
+    if isinstance(known, dict) and isinstance(given, dict):
+        for name in [*known, *(name for name in given if name not in known)]:
+            place = f"{key}.{name}" if key else str(name)
+            if name not in given:
+                return f"`{place}` was {known[name]!r} and is gone"
+            if name not in known:
+                return f"`{place}` is new ({given[name]!r})"
+            difference = _first_difference(known[name], given[name], place)
+            if difference:
+                return difference
+        return None
+    return None if known == given else f"`{key}` was {known!r} and is now {given!r}"
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

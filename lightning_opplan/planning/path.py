@@ -1,0 +1,197 @@
+"""The optimization path: states and their epochs in order, as a YAML file to read, edit, share and follow again."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lightning_opplan.planning.curves import Mode
+from lightning_opplan.planning.graph import START, Edge, Setting, TransitionGraph
+from lightning_opplan.planning.messages import suggestion
+from lightning_opplan.planning.search import Outcomes, path_to, winning_edges
+
+__all__ = ["OptimizationPath", "PathStep"]
+
+_FORMAT: Final = 1
+_HEADER: Final = """\
+# An optimization path: train each state in turn, for its number of epochs, from the weights of the one before.
+# Edit it freely; `opplan follow --path <this file>` trains along it. A state with 0 epochs keeps its weights.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathStep:
+    """One state of a path.
+
+    Attributes:
+        state: Its name in the graph.
+        epochs: Epochs to train, at least 0.
+        setting: Its hyper-parameters by configuration key.
+        value: What the state was worth in the search, if the path comes from one.
+    """
+
+    state: str
+    epochs: float
+    setting: Setting = field(default_factory=dict)
+    value: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationPath:
+    """The result of a search: P and T of eq. 1.
+
+    Attributes:
+        steps: The states with their epochs, in the order of training, without ``"start"``.
+        monitor: The metric that was planned for.
+        mode: Whether a higher or a lower value of it is better.
+    """
+
+    steps: tuple[PathStep, ...]
+    monitor: str | None = None
+    mode: Mode = "max"
+
+    @property
+    def total_epochs(self) -> float:
+        """Epochs along the whole path."""
+        return sum(step.epochs for step in self.steps)
+
+    @property
+    def value(self) -> float | None:
+        """What the last state was worth in the search."""
+        return self.steps[-1].value if self.steps else None
+
+    @classmethod
+    def from_outcomes(
+        cls,
+        graph: TransitionGraph,
+        outcomes: Outcomes,
+        final: str,
+        *,
+        monitor: str | None = None,
+        mode: Mode = "max",
+    ) -> "OptimizationPath":
+        """Read the best path to a settled state off the outcomes of a search."""
+        steps = [
+            PathStep(
+                state=edge.child,
+                epochs=outcomes[edge].knee_epoch,
+                setting=graph.settings[edge.child],
+                value=outcomes[edge].value,
+            )
+            for edge in path_to(final, winning_edges(graph, outcomes, mode))
+        ]
+        return cls(steps=tuple(steps), monitor=monitor, mode=mode)
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str]) -> "OptimizationPath":
+        """Read a path from its YAML file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a path, with the place and what is expected there.
+        """
+        file = Path(file)
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"`path` must be the file of an optimization path, got {str(file)!r}: no such file."
+            )
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"`path` must be a YAML file, got {str(file)!r}: {reason}.") from error
+        try:
+            return cls.from_dict(content)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, content: object) -> "OptimizationPath":
+        """Build a path from what `to_dict` returns, checking every entry."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("steps"), Sequence):
+            raise ValueError("A path must be a mapping with a list of `steps`.")
+        if content.get("format", _FORMAT) != _FORMAT:
+            raise ValueError(f"`format` must be {_FORMAT}, got {content['format']!r}: written by another version.")
+        if content.get("mode", "max") not in ("max", "min"):
+            raise ValueError(f"`mode` must be 'max' or 'min', got {content['mode']!r}.")
+        steps = tuple(_step(index, entry) for index, entry in enumerate(content["steps"], start=1))
+        if not steps:
+            raise ValueError("`steps` must hold at least one state, got none.")
+        return cls(steps=steps, monitor=content.get("monitor"), mode=content.get("mode", "max"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, dictionaries, strings and numbers."""
+        steps: list[dict[str, Any]] = []
+        for step in self.steps:
+            entry: dict[str, Any] = {"state": step.state, "epochs": step.epochs}
+            if step.value is not None:
+                entry["value"] = step.value
+            steps.append({**entry, "set": dict(step.setting)})
+        return {"format": _FORMAT, "monitor": self.monitor, "mode": self.mode, "steps": steps}
+
+    def save(self, file: str | os.PathLike[str]) -> Path:
+        """Write the path as YAML, whole or not at all."""
+        file = Path(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(file.name + ".tmp")
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
+        temporary.write_text(_HEADER + text, encoding="utf-8")
+        os.replace(temporary, file)
+        return file
+
+    def check(self, graph: TransitionGraph) -> None:
+        """Make sure that the path fits a graph: known states, allowed edges, from the start to a final state.
+
+        Raises:
+            ValueError: At the first thing that does not fit, with what would.
+        """
+        previous = START
+        for number, step in enumerate(self.steps, start=1):
+            if step.state not in graph.settings:
+                raise ValueError(
+                    f"Step {number} of the path must be a state of the graph, got {step.state!r}. "
+                    + suggestion(step.state, graph.states[1:], label="States")
+                )
+            if Edge(previous, step.state) not in graph.edges:
+                children = graph.children(previous)
+                raise ValueError(
+                    f"Step {number} of the path must follow an edge of the graph, got {previous} → {step.state}. "
+                    + (f"{previous!r} leads to {', '.join(map(repr, children))}. " if children else "")
+                    + "States trained for 0 epochs are steps too."
+                )
+            setting = graph.settings[step.state]
+            differing = [key for key in step.setting if key not in setting or setting[key] != step.setting[key]]
+            if differing:
+                key = differing[0]
+                raise ValueError(
+                    f"Step {number} of the path ({step.state!r}) must have the graph's setting, got "
+                    f"{key}={step.setting[key]!r} where the graph has {setting.get(key, 'no such key')!r}."
+                )
+            previous = step.state
+        if previous not in graph.finals.values():
+            finals = ", ".join(map(repr, graph.finals.values()))
+            raise ValueError(f"The path must end in a final state of the graph ({finals}), got {previous!r}.")
+
+    def __str__(self) -> str:
+        return " → ".join(f"{step.state} × {step.epochs:g}" for step in self.steps)
+
+
+def _step(number: int, entry: object) -> PathStep:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("state"), str):
+        raise ValueError(f"Step {number} must be a mapping with the name of a `state`, got {entry!r}.")
+    unknown = set(entry) - {"state", "epochs", "set", "value"}
+    if unknown:
+        name = sorted(map(str, unknown))[0]
+        hint = suggestion(name, ["state", "epochs", "set", "value"])
+        raise ValueError(f"Step {number} must not have the entry {name!r}. {hint}")
+    epochs, value, setting = entry.get("epochs"), entry.get("value"), entry.get("set") or {}
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 <= epochs < float("inf"):
+        raise ValueError(f"`epochs` of step {number} must be a number ≥ 0, got {epochs!r}.")
+    if value is not None and not isinstance(value, int | float):
+        raise ValueError(f"`value` of step {number} must be a number, got {value!r}.")
+    if not isinstance(setting, Mapping) or not all(isinstance(key, str) for key in setting):
+        raise ValueError(f"`set` of step {number} must map configuration keys to values, got {setting!r}.")
+    return PathStep(state=entry["state"], epochs=epochs, setting=dict(setting), value=value)
