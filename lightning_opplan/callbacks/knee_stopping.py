@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from lightning_opplan.planning.curves import Family, Mode
@@ -26,9 +26,9 @@ class KneeStopping(Checkpoint):
     After every validation a smooth curve is fitted to all values so far. Its peak is the knee; training stops
     `patience` epochs after it. Unlike patience on the raw values, one lucky or unlucky validation decides nothing.
 
-    The callback saves a checkpoint per epoch and deletes those that can no longer become the knee. At the end
-    only the knee's is left, and ``trainer.test(ckpt_path="best")`` uses it. As it does the checkpointing, Lightning adds
-    no default `ModelCheckpoint`; one of your own works beside it.
+    The callback saves a checkpoint per epoch and deletes those that can no longer become the knee. At the end only
+    the knee's is left, and ``trainer.test(ckpt_path="best")`` uses it. As it does the checkpointing, Lightning adds no
+    default `ModelCheckpoint`; one of your own works beside it.
 
     Args:
         monitor: Name of the metric, logged in validation.
@@ -151,7 +151,7 @@ class KneeStopping(Checkpoint):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fast_dev_run:
+        if _is_dry(trainer):
             return
         if not trainer.enable_validation:
             raise MisconfigurationException(
@@ -166,7 +166,7 @@ class KneeStopping(Checkpoint):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or trainer.fast_dev_run:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or _is_dry(trainer):
             return
         logged, value = self._metric(trainer)
         if not logged:
@@ -197,7 +197,7 @@ class KneeStopping(Checkpoint):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fast_dev_run or not self._points:
+        if _is_dry(trainer) or not self._points:
             return
         decision = self._decide(trainer)
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
@@ -307,8 +307,8 @@ class KneeStopping(Checkpoint):
         if self._rates is not None and rates != self._rates:
             self._warn_once(
                 "rate",
-                f"The learning rate changed from {self._rates} to {rates} while `KneeStopping` fits one curve. The rule "
-                "holds within a constant rate: a drop makes a second rise, which the curve cannot follow.",
+                f"The learning rate changed from {self._rates} to {rates} while `KneeStopping` fits one curve. "
+                "The rule holds within a constant rate: a drop makes a second rise, which the curve cannot follow.",
             )
         self._rates = rates
 
@@ -316,6 +316,10 @@ class KneeStopping(Checkpoint):
         if topic not in self._warned:
             self._warned.add(topic)
             rank_zero_warn(message)
+
+
+def _is_dry(trainer: Trainer) -> bool:
+    return bool(getattr(trainer, "fast_dev_run", False))
 
 
 def _number(value: float | None) -> str:

@@ -1,0 +1,144 @@
+"""Which videos there are, and what they show: a folder per class, or a CSV."""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from lightning_opplan.planning.messages import suggestion
+
+__all__ = ["Split", "Video", "VideoList", "read_csv", "read_folders"]
+
+Split = Literal["train", "val", "test"]
+_SUFFIXES: Final = frozenset({".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".gif", ".wmv"})
+_SPLITS: Final[dict[str, Split]] = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """A video of a data set.
+
+    Attributes:
+        path: Its file.
+        label: Index of its class.
+        group: What it was cut from; videos of one group never end up on both sides of a split.
+    """
+
+    path: str
+    label: int
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoList:
+    """The videos of a data set by split, and the names of its classes in the order of their indices."""
+
+    classes: tuple[str, ...]
+    splits: dict[Split, tuple[Video, ...]]
+
+
+def read_folders(root: str | os.PathLike[str]) -> VideoList:
+    """Read a tree of ``<class>/<video>`` (all for training) or ``<split>/<class>/<video>``.
+
+    Args:
+        root: The folder. With folders ``train``, ``val`` or ``test`` in it, those are the splits.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If a class has no video, or the splits have different classes.
+    """
+    root = _checked_root(root)
+    found = {name: root / name for name in _SPLITS if (root / name).is_dir()}
+    if not found:
+        found = {"train": root}
+    names = {split: _subfolders(folder) for split, folder in found.items()}
+    classes = names.get("train") or next(iter(names.values()))
+    splits: dict[Split, tuple[Video, ...]] = {}
+    for split, folder in found.items():
+        extra = sorted(set(names[split]) - set(classes))
+        if extra:
+            raise ValueError(f"{folder / extra[0]}: class {extra[0]!r} must have a folder in 'train' too.")
+        splits[_SPLITS[split]] = tuple(
+            Video(path=str(file), label=classes.index(name))
+            for name in names[split]
+            for file in _videos(folder / name)
+        )
+    if not classes:
+        raise ValueError(f"{root}: must have a folder per class, got none.")
+    return VideoList(classes=tuple(classes), splits=splits)
+
+
+def read_csv(
+    file: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    *,
+    group_column: str | None = None,
+) -> VideoList:
+    """Read a CSV with the columns `path`, `label` and, if there is more than a training set, `split`.
+
+    Args:
+        file: The CSV. Labels are names or numbers; classes are ordered by name, or by number if all are numbers.
+        root: Folder that the paths are relative to.
+        group_column: Name of a further column: what a video was cut from.
+
+    Raises:
+        FileNotFoundError: If the CSV or a video of it does not exist.
+        ValueError: If a column is missing, a split is unknown, or a path leads out of `root`.
+    """
+    root, file = _checked_root(root), Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"`annotations` must be a CSV file, got {str(file)!r}: no such file.")
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        raise ValueError(f"{file}: must list videos, got none.")
+    for column in ("path", "label", *([group_column] if group_column else [])):
+        if column not in rows[0]:
+            raise ValueError(f"{file}: must have a column {column!r}. {suggestion(column, rows[0], label='Columns')}")
+    labels = {row["label"] for row in rows}
+    classes = sorted(labels, key=int) if all(label.isdigit() for label in labels) else sorted(labels)
+    collected: dict[Split, list[Video]] = {}
+    missing: list[str] = []
+    for number, row in enumerate(rows, start=2):
+        split = row.get("split") or "train"
+        if split not in _SPLITS:
+            raise ValueError(f"{file}, line {number}: `split` must be one of train, val, test, got {split!r}.")
+        path = Path(os.path.normpath(root / row["path"]))
+        if root not in path.parents:
+            raise ValueError(f"{file}, line {number}: `path` must stay below {root}, got {row['path']!r}.")
+        if not path.is_file():
+            missing.append(str(path))
+        group = row[group_column] or None if group_column else None
+        video = Video(path=str(path), label=classes.index(row["label"]), group=group)
+        collected.setdefault(_SPLITS[split], []).append(video)
+    if missing:
+        raise FileNotFoundError(f"{file}: {len(missing)} of {len(rows)} videos are missing, {_first(missing)}.")
+    return VideoList(classes=tuple(classes), splits={split: tuple(videos) for split, videos in collected.items()})
+
+
+def _checked_root(root: str | os.PathLike[str]) -> Path:
+    folder = Path(os.path.abspath(root))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`root` must be the folder of the videos, got {os.fspath(root)!r}: no such folder.")
+    return folder
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _videos(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+    if not files:
+        raise ValueError(
+            f"{folder}: must hold videos of its class, got none ({', '.join(sorted(_SUFFIXES))}). "
+            "Add some, or delete the folder."
+        )
+    return files
+
+
+def _first(names: Sequence[str], count: int = 3) -> str:
+    shown = ", ".join(names[:count])
+    return f"{shown} and {len(names) - count} more" if len(names) > count else shown

@@ -1,0 +1,145 @@
+"""Train and test any registered video network as a classifier."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import SGD
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from typing_extensions import override
+
+from lightning_opplan.callbacks import FreezeBatchNorm
+from lightning_opplan.models import get_model
+
+__all__ = ["VideoClassifier"]
+
+_TOP_KS = (1, 3, 5)
+
+
+class VideoClassifier(LightningModule):
+    """A network, its loss, its accuracy and its optimizer, at a constant learning rate.
+
+    Logs ``train/loss``, and for validation and test ``…/loss``, ``…/top1``, ``…/top3``, ``…/top5`` and ``…/accuracy``,
+    the mean of the three, which is what the paper plans for.
+
+    Args:
+        network: Name of a registered network, see `list_models`.
+        num_classes: Number of classes.
+        learning_rate: Constant rate of SGD.
+        momentum: Nesterov momentum.
+        weight_decay: Weight decay of all parameters.
+        dropout: Probability of dropping a feature before each classifier.
+        in_channels: Channels of the clips: 3 for RGB, 2 for optical flow.
+        freeze_batch_norm: Train with every BatchNorm frozen but the first, for clips so long that few fit on a device.
+        views_per_pass: Clips that the test scores at once; a limit on its memory.
+
+    References:
+        Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 5.2. Optimizer settings, the sum of the
+        heads' losses and the mean accuracy follow the released implementation.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        num_classes: int,
+        *,
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        dropout: float = 0.5,
+        in_channels: int = 3,
+        freeze_batch_norm: bool = False,
+        views_per_pass: int = 10,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = get_model(network, num_classes=num_classes, dropout=dropout, in_channels=in_channels)
+        # One collection per stage: the sanity check and validation must not share state with the test.
+        self.val_metrics = _accuracies(num_classes, prefix="val/")
+        self.test_metrics = _accuracies(num_classes, prefix="test/")
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+
+    @override
+    def configure_callbacks(self) -> list[Callback]:
+        return [FreezeBatchNorm()] if self.hparams["freeze_batch_norm"] else []
+
+    @override
+    def configure_optimizers(self) -> SGD:
+        return SGD(
+            [parameter for parameter in self.parameters() if parameter.requires_grad],
+            lr=self.hparams["learning_rate"],
+            momentum=self.hparams["momentum"],
+            nesterov=self.hparams["momentum"] > 0,
+            weight_decay=self.hparams["weight_decay"],
+        )
+
+    @override
+    def forward(self, clips: Tensor) -> Tensor:
+        """Score clips ``(B, C, T, H, W)``: ``(B, num_classes)``."""
+        scores: Tensor = self.network(clips)
+        return scores
+
+    @override
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        clips, labels = batch
+        heads: tuple[Tensor, ...] = self.network.forward_heads(clips)  # type: ignore[operator]
+        loss = torch.stack([functional.cross_entropy(scores, labels) for scores in heads]).sum()
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
+
+    @override
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        clips, labels = batch
+        scores = self(clips)
+        self.val_metrics.update(scores, labels)
+        self.val_loss.update(functional.cross_entropy(scores, labels), weight=len(labels))
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val", self.val_metrics, self.val_loss)
+
+    @override
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        views, labels = batch
+        scores = self.score_views(views)
+        self.test_metrics.update(scores, labels)
+        self.test_loss.update(functional.cross_entropy(scores, labels), weight=len(labels))
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test", self.test_metrics, self.test_loss)
+
+    @override
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self.score_views(batch[0])
+
+    def score_views(self, views: Tensor) -> Tensor:
+        """Average the scores of all views of each video (section 5.1).
+
+        Args:
+            views: ``(B, V, C, T, H, W)``.
+
+        Returns:
+            ``(B, num_classes)``.
+        """
+        passes = torch.split(views.flatten(0, 1), self.hparams["views_per_pass"])
+        scores = torch.cat([self(clips) for clips in passes])
+        return scores.reshape(*views.shape[:2], -1).mean(dim=1)
+
+    def _log_metrics(self, stage: str, metrics: MetricCollection, loss: MeanMetric) -> None:
+        accuracies: dict[str, Any] = metrics.compute()
+        mean = torch.stack(list(accuracies.values())).mean()
+        self.log_dict({**accuracies, f"{stage}/accuracy": mean, f"{stage}/loss": loss.compute()}, sync_dist=True)
+        metrics.reset()
+        loss.reset()
+
+
+def _accuracies(num_classes: int, *, prefix: str) -> MetricCollection:
+    metrics: dict[str, Metric | MetricCollection] = {
+        f"top{k}": MulticlassAccuracy(num_classes, top_k=min(k, num_classes), average="micro") for k in _TOP_KS
+    }
+    # Without compute groups: metrics whose counts agree by chance in the first batch would be merged for ever.
+    return MetricCollection(metrics, prefix=prefix, compute_groups=False)
