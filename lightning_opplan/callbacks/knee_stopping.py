@@ -2,7 +2,6 @@
 
 import math
 import os
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -13,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
+from lightning_opplan.callbacks.saving import save_checkpoint_atomically
 from lightning_opplan.planning.curves import Family, Mode
 from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
 from lightning_opplan.planning.messages import checked_choice, suggestion
@@ -142,7 +142,12 @@ class KneeStopping(Checkpoint):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._points = [(epoch, step, value) for epoch, step, value in state_dict["points"]]
-        self._kept = {epoch: path for epoch, path in state_dict["kept"] if os.path.exists(path)}
+        # The folder may have been moved since.
+        places = {
+            epoch: (path, os.path.join(self._folder, os.path.basename(path))) for epoch, path in state_dict["kept"]
+        }
+        found = {epoch: next(filter(os.path.exists, paths), None) for epoch, paths in places.items()}
+        self._kept = {epoch: path for epoch, path in found.items() if path is not None}
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -196,7 +201,8 @@ class KneeStopping(Checkpoint):
             self._prune(trainer, {*self._decide(trainer).plausible, epoch})
 
     @override
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not `on_train_end`: Lightning skips it where a fit is resumed that had reached `max_epochs` already.
         if _is_dry(trainer) or not self._points:
             return
         decision = self._decide(trainer)
@@ -288,14 +294,9 @@ class KneeStopping(Checkpoint):
             )
 
     def _save(self, trainer: Trainer, epoch: float) -> None:
-        """Save a checkpoint under a temporary name first: a kill never leaves half a file under the real one."""
         path = os.path.join(self._folder, f"knee-epoch={epoch:g}.ckpt")
         self._kept[epoch] = path
-        temporary = path + ".tmp"
-        trainer.save_checkpoint(temporary, weights_only=self.save_weights_only)
-        if trainer.is_global_zero:
-            Path(temporary).replace(path)
-        trainer.strategy.barrier("KneeStopping._save")
+        save_checkpoint_atomically(trainer, path, weights_only=self.save_weights_only)
 
     def _prune(self, trainer: Trainer, keep: set[float]) -> None:
         """Delete the checkpoints of all epochs but these."""

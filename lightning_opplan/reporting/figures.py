@@ -1,0 +1,169 @@
+"""Figures of a search as SVG: the transition graph, and every edge's validation curve."""
+
+import io
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+
+from lightning_opplan.planning.curves import fit_curve, num_parameters
+from lightning_opplan.planning.graph import START, Edge, TransitionGraph
+from lightning_opplan.planning.search import EdgeOutcome, Outcomes
+
+__all__ = ["curve_figure", "graph_figure"]
+
+_PATH, _OTHER, _FAINT, _INK, _POINTS = "#c0392b", "#5d6d7e", "#c8d0d8", "#1c2833", "#2471a3"
+_STYLE: Final[Any] = {
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "opplan",
+    "font.family": "sans-serif",
+}
+
+
+def graph_figure(
+    graph: TransitionGraph, outcomes: Outcomes, *, winners: Mapping[str, Edge], chosen: Collection[Edge]
+) -> str:
+    """Draw the transition graph with the value of every finished edge, the best parents and the path.
+
+    Args:
+        graph: The graph.
+        outcomes: The edges that have finished.
+        winners: The best edge into each settled state.
+        chosen: The edges of the path.
+
+    Returns:
+        An SVG element.
+    """
+    places = _places(graph)
+    width = max(x for x, _ in places.values()) + 1
+    low, high = min(y for _, y in places.values()), max(y for _, y in places.values())
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(1.75 * width + 0.4, 1.25 * (high - low + 1)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(xlim=(-0.55, width - 0.45), ylim=(low - 0.55, high + 0.55))
+        axes.axis("off")
+        for edge in sorted(graph.edges, key=lambda edge: (edge in chosen, winners.get(edge.child) == edge)):
+            _draw_edge(
+                axes,
+                edge,
+                places,
+                outcomes.get(edge),
+                is_best=winners.get(edge.child) == edge,
+                is_chosen=edge in chosen,
+            )
+        on_path = {edge.child for edge in chosen} | ({START} if chosen else set())
+        for state, (x, y) in places.items():
+            is_final = state in graph.finals.values()
+            axes.text(
+                x, y, state.replace("/", "\n"), ha="center", va="center", fontsize=8.5, zorder=5,
+                color=_PATH if state in on_path else _INK, fontweight="bold" if state in on_path else "normal",
+                bbox={
+                    "boxstyle": "round,pad=0.35", "facecolor": "#fdedec" if state in on_path else "white",
+                    "edgecolor": _PATH if state in on_path else _OTHER, "linewidth": 2.0 if is_final else 1.0,
+                },
+            )  # fmt: skip
+    return _svg(figure)
+
+
+def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, is_chosen: bool) -> str:
+    """Draw an edge's validation values, the fitted curve and the knee.
+
+    Args:
+        outcome: The finished edge.
+        monitor: Name of the metric.
+        mode: Whether a higher or a lower value is better.
+        family: Family of the curve.
+        is_chosen: Whether the edge is on the path.
+
+    Returns:
+        An SVG element.
+    """
+    points = [(epoch, value) for epoch, value in outcome.curve if value is not None]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.6, 2.3), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(*zip(*points, strict=True) if points else ([], []), ".", color=_POINTS, markersize=5)
+        if len(points) >= num_parameters(family) and len({value for _, value in points}) > 1:
+            epochs, values = zip(*points, strict=True)
+            fit = fit_curve(values, family, mode=mode, epochs=epochs)
+            fine = np.linspace(epochs[0], epochs[-1], 200)
+            axes.plot(fine, fit.predict(fine), color=_OTHER, linewidth=1.4)
+        if outcome.value is not None:
+            colour = _PATH if is_chosen else _OTHER
+            axes.axvline(outcome.knee_epoch, color=colour, linewidth=0.9, linestyle="--")
+            axes.plot(
+                [outcome.knee_epoch], [outcome.value], "o", color=colour, markersize=7, fillstyle="none", mew=1.6
+            )
+        for missing in (epoch for epoch, value in outcome.curve if value is None):
+            axes.axvline(missing, color=_PATH, linewidth=0.9, alpha=0.4)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(monitor)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.03)
+    return _svg(figure)
+
+
+def _places(graph: TransitionGraph) -> dict[str, tuple[float, float]]:
+    """Put states in columns by the number of steps from the start, and branches above one another."""
+    level: dict[str, int] = {START: 0}
+    for state in graph.states[1:]:
+        level[state] = 1 + max(level[parent] for parent in graph.parents(state))
+    rows: dict[str, list[str]] = {}
+    for state in graph.states[1:]:
+        rows.setdefault(state.rpartition("/")[0], []).append(state)
+    places: dict[str, tuple[float, float]] = {}
+    offset = 0.0
+    for states in rows.values():
+        columns: dict[int, list[str]] = {}
+        for state in states:
+            columns.setdefault(level[state], []).append(state)
+        tallest = max(len(column) for column in columns.values())
+        height = max(tallest, 1.7 if len(columns) > 2 else 1)
+        for x, column in columns.items():
+            for row, state in enumerate(column):
+                # Alternate columns a little: edges that skip a column would else run through its states.
+                shift = 0.28 * (-1) ** x if len(column) == 1 else 0.0
+                places[state] = (x, -(offset + height / 2 + row - len(column) / 2) + shift)
+        offset += height + 0.35
+    return {START: (0.0, float(np.mean([y for _, y in places.values()]))), **places}
+
+
+def _draw_edge(
+    axes: Axes,
+    edge: Edge,
+    places: Mapping[str, tuple[float, float]],
+    outcome: EdgeOutcome | None,
+    *,
+    is_best: bool,
+    is_chosen: bool,
+) -> None:
+    colour = _PATH if is_chosen else _OTHER if is_best else _FAINT
+    (x0, y0), (x1, y1) = places[edge.parent], places[edge.child]
+    bend = 0.0 if x1 - x0 == 1 else 0.16 if y1 >= y0 else -0.16
+    arrow = FancyArrowPatch(
+        (x0, y0), (x1, y1), connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=11,
+        shrinkA=19, shrinkB=19, color=colour, linewidth=2.2 if is_chosen else 1.1, zorder=3 if is_chosen else 1,
+    )  # fmt: skip
+    axes.add_patch(arrow)
+    if outcome is None:
+        return
+    text = "diverged" if outcome.value is None else f"{outcome.value:.3f}\n× {outcome.knee_epoch:g}"
+    # On the arrow itself: the middle of a quadratic curve lies half way to its control point.
+    middle_x, middle_y = (x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2
+    axes.text(
+        middle_x, middle_y, text, ha="center", va="center", fontsize=7, linespacing=0.95, zorder=4,
+        color=_PATH if is_chosen else _INK if is_best else _OTHER,
+        bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+    )  # fmt: skip
+
+
+def _svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]

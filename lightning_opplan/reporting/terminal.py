@@ -1,0 +1,239 @@
+"""The search in the terminal: a live table where there is one, a line per edge where output goes to a file."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from lightning_opplan.planning.curves import Mode
+from lightning_opplan.planning.graph import Edge, TransitionGraph
+from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.search import EdgeOutcome, Outcomes, best_final, path_to, winning_edges
+
+__all__ = ["SearchDisplay", "duration", "edge_table", "path_table"]
+
+_FRAME_LINES: Final = 8  # title, header, borders and a prompt
+_RUNNING: Final = "…"
+
+
+class SearchDisplay:
+    """Show a search while it runs. A context manager; methods are called by the search.
+
+    Args:
+        graph: The transition graph.
+        mode: Whether a higher or a lower value is better.
+        enabled: Whether to show anything.
+        console: Where to. By default standard output.
+    """
+
+    def __init__(
+        self, graph: TransitionGraph, mode: Mode, *, enabled: bool = True, console: Console | None = None
+    ) -> None:
+        self.graph, self.mode, self.enabled = graph, mode, enabled
+        self.console = console or Console()
+        self._live: Live | None = None
+        self._outcomes: dict[Edge, EdgeOutcome] = {}
+        self._shown: set[Edge] = set()
+        self._running: Edge | None = None
+        self._progress: tuple[float, float | None, float | None] | None = None
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.enabled and self.console.is_terminal:
+            self._live = Live(self._table(), console=self.console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+            self._live.stop()
+            self._live = None
+
+    def show(self, outcomes: Outcomes) -> None:
+        """Show what has finished so far."""
+        first = not self._outcomes
+        self._outcomes = dict(outcomes)
+        self._running = None
+        if self.enabled and self._live is None:
+            if first and outcomes:
+                self.console.print(f"{len(outcomes)} of {len(self.graph.edges)} edges have finished before.")
+            else:
+                for edge in outcomes:
+                    if edge not in self._shown:
+                        self.console.print(self._line(outcomes[edge]), soft_wrap=True, highlight=False)
+        self._shown = set(outcomes)
+        self._refresh()
+
+    def start(self, edge: Edge) -> None:
+        """An edge begins."""
+        self._running, self._progress, self._started = edge, None, time.monotonic()
+        self._refresh()
+
+    def epoch(self, edge: Edge, epoch: float, value: float | None, knee: float | None) -> None:
+        """An edge has been validated."""
+        self._running, self._progress = edge, (epoch, value, knee)
+        self._refresh()
+
+    def finish(self, path: OptimizationPath) -> None:
+        """The search is over: show all edges and the path."""
+        if self.enabled:
+            self._running = None
+            self.console.print(edge_table(self.graph, self._outcomes, self.mode))
+            self.console.print(path_table(path))
+
+    def _refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+
+    def _table(self) -> Table:
+        progress = None
+        if self._running is not None:
+            progress = {self._running: _running_cells(self._progress, time.monotonic() - self._started)}
+        return edge_table(
+            self.graph, self._outcomes, self.mode, running=progress, max_rows=self.console.height - _FRAME_LINES
+        )
+
+    def _line(self, outcome: EdgeOutcome) -> str:
+        state = "diverged" if outcome.value is None else f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}"
+        return (
+            f"[{len(self._outcomes)}/{len(self.graph.edges)}] {outcome.edge}: {state} "
+            f"of {outcome.epochs_run:g} ({duration(outcome.seconds)})"
+        ).replace("[", "\\[", 1)
+
+
+def edge_table(
+    graph: TransitionGraph,
+    outcomes: Outcomes,
+    mode: Mode = "max",
+    *,
+    running: Mapping[Edge, tuple[str, ...]] | None = None,
+    max_rows: int | None = None,
+) -> Table:
+    """Return a table with a row per edge: what has finished, what runs and what is to come.
+
+    Args:
+        graph: The transition graph.
+        outcomes: The edges that have finished.
+        mode: Whether a higher or a lower value is better.
+        running: Cells for value, knee, epochs and time of the edges that run.
+        max_rows: Rows to show at most, those around the running edge.
+    """
+    running = running or {}
+    winners = winning_edges(graph, outcomes, mode)
+    chosen = _best_path(graph, outcomes, winners, mode)
+    epochs = sum(outcome.epochs_run for outcome in outcomes.values())
+    seconds = sum(outcome.seconds for outcome in outcomes.values())
+    title = f"{len(outcomes)} of {len(graph.edges)} edges done, {epochs:g} epochs, {duration(seconds)}" + (
+        f"; {len(running)} running" if running else ""
+    )
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
+    for name in ("state", "from"):
+        table.add_column(name, no_wrap=True)
+    for name in ("value", "knee", "epochs", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+
+    rows = _window(graph, outcomes, running, max_rows)
+    state = ""
+    for edge in rows:
+        name = edge.child if edge.child != state else ""
+        state = edge.child
+        if edge in running:
+            table.add_row(name, edge.parent, *running[edge], style="yellow")
+        elif edge in outcomes:
+            note, style = "", "dim"
+            if edge in chosen:
+                note, style = "★ path", "bold green"
+            elif winners.get(edge.child) == edge:
+                note, style = "best parent", ""
+            table.add_row(name, edge.parent, *_finished_cells(outcomes[edge]), note, style=style)
+        else:
+            table.add_row(name, edge.parent, "", "", "", "", style="dim")
+    if len(rows) < len(graph.edges):
+        table.caption = f"{len(graph.edges) - len(rows)} more edges"
+    return table
+
+
+def path_table(path: OptimizationPath) -> Table:
+    """Return a table with the states of a path, their epochs and settings."""
+    table = Table(
+        title=f"The path: {path.total_epochs:g} epochs",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("state", no_wrap=True)
+    table.add_column("epochs", justify="right")
+    table.add_column(path.monitor or "value", justify="right")
+    table.add_column("setting")
+    for step in path.steps:
+        setting = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in step.setting.items())
+        value = "" if step.value is None else f"{step.value:.4f}"
+        table.add_row(step.state, f"{step.epochs:g}", value, Text(setting))
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Write a time span shortly.
+
+    Example:
+        >>> duration(42.3), duration(4000), duration(200000)
+        ('42 s', '1 h 07 min', '2 d 7 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _best_path(
+    graph: TransitionGraph, outcomes: Outcomes, winners: Mapping[str, Edge], mode: Mode
+) -> tuple[Edge, ...]:
+    final = best_final(graph, outcomes, mode)
+    return () if final is None else path_to(final, winners)
+
+
+def _finished_cells(outcome: EdgeOutcome) -> tuple[str, ...]:
+    value = "diverged" if outcome.value is None else f"{outcome.value:.4f}"
+    return value, f"{outcome.knee_epoch:g}", f"{outcome.epochs_run:g}", duration(outcome.seconds)
+
+
+def _running_cells(progress: tuple[float, float | None, float | None] | None, seconds: float) -> tuple[str, ...]:
+    if progress is None:
+        return _RUNNING, _RUNNING, "0", duration(seconds), "running"
+    epoch, value, knee = progress
+    return (
+        _RUNNING if value is None else f"{value:.4f}",
+        _RUNNING if knee is None else f"{knee:g}?",
+        f"{epoch:g}",
+        duration(seconds),
+        "running",
+    )
+
+
+def _window(
+    graph: TransitionGraph, outcomes: Outcomes, running: Mapping[Edge, tuple[str, ...]], max_rows: int | None
+) -> tuple[Edge, ...]:
+    """The rows that fit: the running edge, more of what was before it than of what is to come."""
+    if max_rows is None or len(graph.edges) <= max(max_rows, 1):
+        return graph.edges
+    rows = max(max_rows, 1)
+    active = [index for index, edge in enumerate(graph.edges) if edge in running]
+    current = active[0] if active else len(outcomes)
+    first = min(max(current - rows * 2 // 3, 0), len(graph.edges) - rows)
+    return graph.edges[first : first + rows]

@@ -1,0 +1,265 @@
+"""One edge: fine-tune the parent state's weights under the child state's setting, up to the knee.
+
+An edge is a pure job: from its description alone it makes a value, a knee and weights, and everything it writes is in
+a folder of its own. Started again after a kill, it goes on from its last epoch; after its end, it only returns its
+result.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelSummary
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from typing_extensions import override
+
+from lightning_opplan.callbacks import KneeStopping
+from lightning_opplan.planning.curves import Mode
+from lightning_opplan.planning.graph import START, Edge, Setting
+from lightning_opplan.planning.search import EdgeOutcome
+from lightning_opplan.tuner.ranks import Ranks, finish_loggers
+from lightning_opplan.tuner.recipe import Experiment, Recipe
+from lightning_opplan.tuner.seeding import EpochSeed, derived_seed, seed_all
+
+__all__ = ["EdgeJob", "EpochListener", "load_weights", "newest_checkpoint", "quiet", "run_edge", "save_weights"]
+
+EpochListener = Callable[[Edge, float, float | None, float | None], None]
+"""Called after every validation with the edge, the epoch, the value, and the knee as it is seen now."""
+
+_OUTCOME = "outcome.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeJob:
+    """The description of an edge.
+
+    Attributes:
+        edge: Parent and child state.
+        setting: The child state's setting.
+        parent_weights: File of the parent's weights; ``None`` for an edge from the start.
+        start_value: y₀ of an edge from the start; ``None`` to measure it.
+        monitor: Metric to follow.
+        mode: Whether a higher or a lower value of it is better.
+        knee: Arguments of `KneeStopping`.
+        seed: Seed of the plan.
+        folder: Where the edge writes.
+    """
+
+    edge: Edge
+    setting: Setting
+    parent_weights: str | None
+    start_value: float | None
+    monitor: str
+    mode: Mode
+    knee: Mapping[str, Any] = field(default_factory=dict)
+    seed: int
+    folder: str
+
+    @property
+    def edge_seed(self) -> int:
+        """The seed of this edge."""
+        return derived_seed(self.seed, *self.edge)
+
+    @property
+    def weights(self) -> str:
+        """File of the knee's weights."""
+        return os.path.join(self.folder, "weights.ckpt")
+
+
+def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener | None = None) -> EdgeOutcome:
+    """Run an edge to its end, or return what it came to if it has ended before.
+
+    Args:
+        job: The edge.
+        recipe: Makes the experiment.
+        ranks: The processes; all of them call this.
+        listener: Is told of every validation, on the first rank.
+
+    Raises:
+        RuntimeError: If the metric is not logged.
+        KeyboardInterrupt: If training was interrupted.
+    """
+    known = ranks.decide(lambda: _known_outcome(job))
+    if known is not None:
+        return known
+    checkpoints = os.path.join(job.folder, "checkpoints")
+    resume = ranks.decide(lambda: newest_checkpoint(checkpoints))
+    first_epoch = 0 if resume is None else resume[1]
+
+    seed_all(derived_seed(job.edge_seed, "build"))
+    stopping = KneeStopping(job.monitor, mode=job.mode, dirpath=checkpoints, **job.knee)
+    clock = _Clock()
+    callbacks = [
+        EpochSeed(job.edge_seed, first_epoch=first_epoch),
+        clock,
+        stopping,
+        _Listen(job.edge, stopping, listener),
+    ]
+    experiment = recipe.build(job.setting, callbacks=callbacks, folder=job.folder)
+    trainer, model = experiment.trainer, experiment.model
+    ranks.adopt(trainer)
+    quiet(trainer)
+    if job.parent_weights is not None:
+        load_weights(model, job.parent_weights)
+    if resume is None:
+        stopping.initial_value = _initial_value(job, experiment)
+    trainer.fit(model, experiment.data, ckpt_path=None if resume is None else resume[0])
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    finish_loggers(trainer)
+
+    def finish() -> EdgeOutcome:
+        knee_path = stopping.knee_path if stopping.knee_value is not None else None
+        if knee_path is not None:
+            save_weights(knee_path, job.weights)
+        outcome = EdgeOutcome(
+            edge=job.edge,
+            value=stopping.knee_value,
+            knee_epoch=stopping.knee_epoch or 0,
+            epochs_run=stopping.points[-1][0] if stopping.points else 0,
+            curve=stopping.points,
+            seconds=clock.seconds,
+            weights=None if knee_path is None else os.path.basename(job.weights),
+            details={"stopping_reason": stopping.stopping_reason},
+        )
+        _write_json(Path(job.folder, _OUTCOME), {**asdict(outcome), "edge": list(outcome.edge)})
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return outcome
+
+    return ranks.decide(finish)
+
+
+def newest_checkpoint(folder: str) -> tuple[str, int] | None:
+    """Return the newest checkpoint of a folder that can be loaded, and the epoch (from 0) that follows it.
+
+    What cannot be loaded is deleted, as is what a kill left half written.
+    """
+    for leftover in Path(folder).glob("*.tmp"):
+        leftover.unlink()
+    candidates = sorted(Path(folder).glob("*.ckpt"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    for file in candidates:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            return str(file), _next_epoch(content)
+        except Exception as error:
+            rank_zero_warn(f"{file} cannot be loaded ({type(error).__name__}); training goes on from an earlier one.")
+            file.unlink()
+    return None
+
+
+def save_weights(checkpoint: str, target: str) -> None:
+    """Reduce a checkpoint to what `load_from_checkpoint` and a test's `ckpt_path` need; written whole or not."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    for training_state in ("callbacks", "optimizer_states", "lr_schedulers", "loops"):
+        content.pop(training_state, None)
+    temporary = target + ".tmp"
+    with open(temporary, "wb") as stream:
+        torch.save(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, target)
+
+
+def load_weights(model: LightningModule, file: str) -> None:
+    """Load the weights of a checkpoint and nothing else: its hyper-parameters are those of another state.
+
+    Raises:
+        ValueError: If they do not fit the model.
+    """
+    model.configure_model()
+    state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"The weights of one state must fit the model of the next, but {file} does not. "
+            f"A setting must not change the shape of the network. {reason}"
+        ) from error
+
+
+def quiet(trainer: Trainer) -> None:
+    """Leave the terminal to the search, and sanity to its first validation."""
+    trainer.num_sanity_val_steps = 0
+    if trainer.progress_bar_callback is not None:
+        trainer.progress_bar_callback.disable()
+    for summary in [callback for callback in trainer.callbacks if isinstance(callback, ModelSummary)]:
+        trainer.callbacks.remove(summary)  # type: ignore[attr-defined]
+
+
+def _initial_value(job: EdgeJob, experiment: Experiment) -> float | None:
+    """Measure y₀, the value of the weights before the first epoch."""
+    if job.edge.parent == START and job.start_value is not None:
+        return job.start_value
+    trainer = experiment.trainer
+    trainer.validate(experiment.model, experiment.data, verbose=False)
+    metric = trainer.callback_metrics.get(job.monitor)
+    if metric is None:
+        return None  # `KneeStopping` says what is wrong at the first validation of the fit
+    value = float(trainer.strategy.broadcast(float(metric)))
+    return value if math.isfinite(value) else None
+
+
+def _known_outcome(job: EdgeJob) -> EdgeOutcome | None:
+    file = Path(job.folder, _OUTCOME)
+    if not file.is_file():
+        return None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    curve = tuple((epoch, value) for epoch, value in content["curve"])
+    return EdgeOutcome(**{**content, "edge": Edge(*content["edge"]), "curve": curve})
+
+
+def _next_epoch(checkpoint: Mapping[str, Any]) -> int:
+    """The epoch that a fit from this checkpoint begins with; the same one again if it was saved within an epoch."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return int(progress["processed"])
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    temporary = file.with_name(file.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, allow_nan=False)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+
+
+class _Clock(Callback):
+    """Wall time of the fit over all attempts."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    @override
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self._before = state_dict["seconds"]
+
+
+class _Listen(Callback):
+    """Pass every validation on."""
+
+    def __init__(self, edge: Edge, stopping: KneeStopping, listener: EpochListener | None) -> None:
+        self.edge, self.stopping, self.listener = edge, stopping, listener
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.listener is not None and trainer.is_global_zero and self.stopping.points:
+            epoch, value = self.stopping.points[-1]
+            self.listener(self.edge, epoch, value, self.stopping.knee_epoch)

@@ -1,0 +1,84 @@
+"""One group of processes for all Trainers of a search; the only place that touches private parts of Lightning."""
+
+import atexit
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+
+__all__ = ["Ranks"]
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """The processes of a search, launched once, before its first decision.
+
+    Before a first launch there is no process group: `strategy.broadcast` would silently return its argument, and the
+    ranks would go separate ways.
+
+    Args:
+        trainer: A Trainer with the strategy and devices of all others to come; it is not used to train.
+
+    Raises:
+        MisconfigurationException: If the strategy spawns its processes anew for every fit, which loses what callbacks
+            have learned.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._strategy = trainer.strategy
+        launcher = self._strategy.launcher
+        if isinstance(launcher, _MultiProcessingLauncher):
+            raise MisconfigurationException(
+                "`strategy` must keep its processes from one fit to the next, got one that spawns or forks them "
+                f"({type(self._strategy).__name__}). Use `strategy='ddp'`, or start the script with torchrun."
+            )
+        if launcher is not None:
+            launcher.launch(self._strategy.setup_environment, trainer=trainer)
+            atexit.register(_leave)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process decides and writes."""
+        return self._strategy.is_global_zero
+
+    def adopt(self, trainer: Trainer) -> None:
+        """Let a further Trainer know the processes, or SIGTERM would not reach them."""
+        first, launcher = self._strategy.launcher, trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher) and isinstance(first, _SubprocessScriptLauncher):
+            launcher.procs = first.procs
+
+    def decide(self, decision: Callable[[], T]) -> T:
+        """Call a function on the first rank, and return its result, or raise its error, on all."""
+        outcome: tuple[Any, BaseException | None] = (None, None)
+        if self.is_first:
+            try:
+                outcome = (decision(), None)
+            except Exception as error:
+                outcome = (None, error)
+        result, raised = self._strategy.broadcast(outcome)
+        if raised is not None:
+            raise raised
+        decided: T = result
+        return decided
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self._strategy.barrier()
+
+
+def finish_loggers(trainer: Trainer) -> None:
+    """End what a logger would otherwise carry over into the next Trainer's run (Weights & Biases does)."""
+    for logger in trainer.loggers:
+        finish = getattr(getattr(logger, "_experiment", None), "finish", None)
+        if callable(finish):
+            finish()
+
+
+def _leave() -> None:
+    # Once, at the very end: under torchrun a group that was destroyed cannot be joined again.
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
