@@ -1,6 +1,6 @@
 """What people look at: terminal tables, figures and the HTML report."""
 
 from lightning_opplan.reporting.html import write_report
-from lightning_opplan.reporting.terminal import SearchDisplay, edge_table, path_table
+from lightning_opplan.reporting.terminal import FollowDisplay, SearchDisplay, edge_table, path_table
 
-__all__ = ["SearchDisplay", "edge_table", "path_table", "write_report"]
+__all__ = ["FollowDisplay", "SearchDisplay", "edge_table", "path_table", "write_report"]

@@ -1,4 +1,4 @@
-"""The search in the terminal: a live table where there is one, a line per edge where output goes to a file."""
+"""Searches and trainings in the terminal: live where there is one, a line per edge where output goes to a file."""
 
 import time
 from collections.abc import Mapping
@@ -8,15 +8,16 @@ from typing import Final, Self
 from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge, TransitionGraph
-from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.planning.search import EdgeOutcome, Outcomes, best_final, path_to, winning_edges
 
-__all__ = ["SearchDisplay", "duration", "edge_table", "path_table"]
+__all__ = ["FollowDisplay", "SearchDisplay", "duration", "edge_table", "path_table"]
 
 _FRAME_LINES: Final = 8  # title, header, borders and a prompt
 _RUNNING: Final = "…"
@@ -39,7 +40,6 @@ class SearchDisplay:
         self.console = console or Console()
         self._live: Live | None = None
         self._outcomes: dict[Edge, EdgeOutcome] = {}
-        self._shown: set[Edge] = set()
         self._running: Edge | None = None
         self._progress: tuple[float, float | None, float | None] | None = None
         self._started = time.monotonic()
@@ -58,19 +58,19 @@ class SearchDisplay:
             self._live.stop()
             self._live = None
 
-    def show(self, outcomes: Outcomes) -> None:
-        """Show what has finished so far."""
-        first = not self._outcomes
+    def resume(self, outcomes: Outcomes) -> None:
+        """Show what had finished before the search was started."""
         self._outcomes = dict(outcomes)
+        if self.enabled and self._live is None and outcomes:
+            self.console.print(f"{len(outcomes)} of {len(self.graph.edges)} edges have finished before.")
+        self._refresh()
+
+    def end(self, outcome: EdgeOutcome) -> None:
+        """An edge has finished."""
+        self._outcomes[outcome.edge] = outcome
         self._running = None
         if self.enabled and self._live is None:
-            if first and outcomes:
-                self.console.print(f"{len(outcomes)} of {len(self.graph.edges)} edges have finished before.")
-            else:
-                for edge in outcomes:
-                    if edge not in self._shown:
-                        self.console.print(self._line(outcomes[edge]), soft_wrap=True, highlight=False)
-        self._shown = set(outcomes)
+            self.console.print(self._line(outcome), soft_wrap=True, highlight=False)
         self._refresh()
 
     def start(self, edge: Edge) -> None:
@@ -108,6 +108,52 @@ class SearchDisplay:
             f"[{len(self._outcomes)}/{len(self.graph.edges)}] {outcome.edge}: {state} "
             f"of {outcome.epochs_run:g} ({duration(outcome.seconds)})"
         ).replace("[", "\\[", 1)
+
+
+class FollowDisplay:
+    """Show a training along a path while it runs. A context manager; methods are called by the training.
+
+    Args:
+        path: The path.
+        enabled: Whether to show anything.
+        console: Where to. By default standard output.
+    """
+
+    def __init__(self, path: OptimizationPath, *, enabled: bool = True, console: Console | None = None) -> None:
+        self.path, self.enabled = path, enabled
+        self.console = console or Console()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:g} of {task.total:g} epochs"),
+        )
+        self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+        self._task = self._bar.add_task("", total=path.total_epochs)
+        self._before = 0.0
+        self._step: PathStep | None = None
+
+    def __enter__(self) -> Self:
+        if self.enabled and self.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, step: PathStep) -> None:
+        """A state begins."""
+        if self._step is not None:
+            self._before += self._step.epochs
+        self._step = step
+        if self.enabled and not self.console.is_terminal:
+            self.console.print(f"{step.state}: {step.epochs:g} epochs", highlight=False)
+        self._bar.update(self._task, description=step.state, completed=self._before)
+
+    def epoch(self, epoch: float) -> None:
+        """An epoch of the state has ended."""
+        self._bar.update(self._task, completed=self._before + epoch)
 
 
 def edge_table(

@@ -6,11 +6,13 @@ result.
 """
 
 import json
+import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,16 @@ from lightning_opplan.tuner.ranks import Ranks, finish_loggers
 from lightning_opplan.tuner.recipe import Experiment, Recipe
 from lightning_opplan.tuner.seeding import EpochSeed, derived_seed, seed_all
 
-__all__ = ["EdgeJob", "EpochListener", "load_weights", "newest_checkpoint", "quiet", "run_edge", "save_weights"]
+__all__ = [
+    "EdgeJob",
+    "EpochListener",
+    "hushed",
+    "load_weights",
+    "newest_checkpoint",
+    "quiet",
+    "run_edge",
+    "save_weights",
+]
 
 EpochListener = Callable[[Edge, float, float | None, float | None], None]
 """Called after every validation with the edge, the epoch, the value, and the knee as it is seen now."""
@@ -191,8 +202,22 @@ def quiet(trainer: Trainer) -> None:
     trainer.num_sanity_val_steps = 0
     if trainer.progress_bar_callback is not None:
         trainer.progress_bar_callback.disable()
-    for summary in [callback for callback in trainer.callbacks if isinstance(callback, ModelSummary)]:
+    for summary in [callback for callback in trainer.callbacks if isinstance(callback, ModelSummary)]:  # type: ignore[attr-defined]
         trainer.callbacks.remove(summary)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep Lightning from announcing every Trainer; its warnings still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _initial_value(job: EdgeJob, experiment: Experiment) -> float | None:
@@ -200,6 +225,8 @@ def _initial_value(job: EdgeJob, experiment: Experiment) -> float | None:
     if job.edge.parent == START and job.start_value is not None:
         return job.start_value
     trainer = experiment.trainer
+    # Metrics that are reset in inference mode could not be updated in the fit, which validates without it.
+    trainer.validate_loop.inference_mode = False
     trainer.validate(experiment.model, experiment.data, verbose=False)
     metric = trainer.callback_metrics.get(job.monitor)
     if metric is None:

@@ -1,10 +1,8 @@
 """Search for the best path through a transition graph."""
 
-import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +17,7 @@ from lightning_opplan.planning.messages import checked_choice
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.search import EdgeOutcome, best_final, runnable_edges, winning_edges
 from lightning_opplan.reporting import SearchDisplay, write_report
-from lightning_opplan.tuner.edge import EdgeJob, run_edge
+from lightning_opplan.tuner.edge import EdgeJob, hushed, run_edge
 from lightning_opplan.tuner.ranks import Ranks
 from lightning_opplan.tuner.recipe import FactoryRecipe, Recipe
 
@@ -108,7 +106,7 @@ class PathSearchTuner:
         Raises:
             RuntimeError: If every training diverged.
         """
-        with _hushed():
+        with hushed():
             return self._search()
 
     def _search(self) -> SearchResult:
@@ -119,14 +117,14 @@ class PathSearchTuner:
         outcomes = ranks.decide(lambda: journal.open(self._plan()))
         display = SearchDisplay(self.graph, self.mode, enabled=self.progress and ranks.is_first)
         with display:
-            display.show(outcomes)
+            display.resume(outcomes)
             while edges := runnable_edges(self.graph, outcomes):
                 edge = ranks.decide(lambda ready=edges: ready[0])  # type: ignore[misc]
                 display.start(edge)
                 outcome = run_edge(self._job(edge, outcomes), self.recipe, ranks, display.epoch)
                 ranks.decide(lambda done=outcome: journal.append(done))  # type: ignore[misc]
                 outcomes = {**outcomes, edge: outcome}
-                display.show(outcomes)
+                display.end(outcome)
         final = best_final(self.graph, outcomes, self.mode)
         if final is None:
             raise RuntimeError(
@@ -172,17 +170,3 @@ class PathSearchTuner:
         """The folder of an edge: a number, as the names of states may hold anything, and the names to read it by."""
         names = re.sub(r"[^\w.+-]+", ".", f"{edge.parent}--{edge.child}")
         return self.dirpath.absolute() / "edges" / f"{self.graph.edges.index(edge):03d}_{names}"
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep Lightning from announcing every Trainer; its warnings still come through."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(max(logger.level, logging.WARNING))
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

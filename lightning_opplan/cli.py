@@ -1,0 +1,386 @@
+"""The command line: LightningCLI with `plan`, `follow` and `report` beside fit, validate, test and predict."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from typing_extensions import override
+
+import lightning_opplan.data
+import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
+from lightning_opplan.planning.curves import Family, Mode
+from lightning_opplan.planning.graph import Axis, Setting, TransitionGraph
+from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.reporting import write_report
+from lightning_opplan.tuner import PathSearchTuner, SearchResult
+from lightning_opplan.tuner.follow import follow_path
+from lightning_opplan.tuner.recipe import Experiment, check_setting_keys
+
+__all__ = ["OpplanCLI", "main"]
+
+_SHOWN_ONLY: Final = (
+    "default_root_dir", "enable_model_summary", "enable_progress_bar", "log_every_n_steps", "logger", "profiler",
+)  # fmt: skip
+"""Arguments of the Trainer that a result does not depend on."""
+
+
+@dataclass
+class AxisOptions:
+    """An ordered list of settings.
+
+    Args:
+        name: What the axis is called.
+        settings: One setting per step, from how training starts to how it ends.
+        reversible: Whether it may step back by one while another axis advances.
+    """
+
+    name: str
+    settings: list[dict[str, Any]]
+    reversible: bool = False
+
+
+@dataclass
+class GraphOptions:
+    """The transition graph: axes and branches, or states and edges written out.
+
+    Args:
+        axes: Ordered lists of settings; a transition advances one of them by one step.
+        branches: Settings of alternatives that never mix, by name.
+        starts: Positions that training may start from, such as "1-1".
+        states: Settings of states by name, in place of `axes`.
+        edges: Pairs of parent and child state, with `states`; the parent of a first state is "start".
+        finals: Final state of each branch, with `states`; by default every state without a child.
+    """
+
+    axes: list[AxisOptions] | None = None
+    branches: dict[str, dict[str, Any]] | None = None
+    starts: list[str] | None = None
+    states: dict[str, dict[str, Any]] | None = None
+    edges: list[tuple[str, str]] | None = None
+    finals: dict[str, str] | None = None
+
+    def build(self) -> TransitionGraph:
+        """Build the graph.
+
+        Raises:
+            ValueError: If neither or both ways to write a graph are used, or the graph is not sound.
+        """
+        if (self.axes is None) == (self.states is None):
+            given = "neither" if self.axes is None else "both"
+            raise ValueError(f"`plan.graph` must have `axes`, or `states` and `edges`, got {given}.")
+        if self.axes is not None:
+            axes = [Axis(axis.name, axis.settings, reversible=axis.reversible) for axis in self.axes]
+            return TransitionGraph.lattice(axes=axes, branches=self.branches, starts=self.starts)
+        return TransitionGraph(self.states or {}, self.edges or [], finals=self.finals)
+
+
+@dataclass
+class KneeOptions:
+    """When an edge stops.
+
+    Args:
+        patience: Epochs to go on after the knee.
+        curve: Family of the fitted curve.
+        confirm: Consecutive validations that must ask for the stop.
+        min_points: Validations before the first fit.
+        min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
+        check_finite: Stop when the metric becomes NaN or infinite.
+    """
+
+    patience: float = 10
+    curve: Family = "exponential"
+    confirm: int = 1
+    min_points: int = 10
+    min_delta: float = 0.0
+    check_finite: bool = True
+
+
+@dataclass
+class PlanOptions:
+    """What to plan, and where to write it.
+
+    Args:
+        dirpath: Folder of the search; the same folder again resumes.
+        monitor: Metric that validation logs.
+        mode: Whether a higher or a lower value of it is better.
+        graph: States and the edges between them.
+        knee: When an edge stops.
+        start_value: Value of an untrained model; by default 0 if higher is better, measured otherwise.
+        final_setting: Goes on top of every state's setting when a path is followed.
+    """
+
+    dirpath: str = "runs/plan"
+    monitor: str = "val/accuracy"
+    mode: Mode = "max"
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    knee: KneeOptions = field(default_factory=KneeOptions)
+    start_value: float | None = None
+    final_setting: dict[str, Any] = field(default_factory=dict)
+
+
+class _Commands:
+    """Signatures from which the parsers of the further subcommands are made."""
+
+    def plan(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Search for the best path through the states of `plan.graph`; started again, resume."""
+
+    def follow(self, model: LightningModule, path: str, datamodule: LightningDataModule | None = None) -> None:
+        """Train along a path on all training data; started again, resume.
+
+        Args:
+            model: The model.
+            path: YAML file of the path.
+            datamodule: The data.
+        """
+
+    def report(self, dirpath: str) -> None:
+        """Make the report of a search anew from its journal."""
+
+
+class OpplanCLI(LightningCLI):
+    """LightningCLI with planning.
+
+    Use it in place of LightningCLI in a script of your own; classes and configuration files stay as they are.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A search that is started again must be the same search.
+        kwargs.setdefault("seed_everything_default", 0)
+        kwargs.setdefault("save_config_kwargs", {"overwrite": True})
+        self.result: SearchResult | None = None
+        super().__init__(*args, **kwargs)
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        skipped = {"model", "datamodule"}
+        return {**LightningCLI.subcommands(), "plan": skipped, "follow": skipped, "report": set()}
+
+    @override
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        # LightningCLI reads the subcommands' arguments off methods of the Trainer's class.
+        trainer_class = self.trainer_class
+        if not isinstance(trainer_class, type):
+            raise ValueError(f"`trainer_class` must be a class, got {trainer_class!r}.")
+        self.trainer_class = type("PlanningTrainer", (_Commands, trainer_class), {})
+        try:
+            super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
+        finally:
+            self.trainer_class = trainer_class
+
+    @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if subcommand not in ("plan", "report"):
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser = self.init_parser(**kwargs)
+        if subcommand == "plan":  # has no argument beside the group of the same name
+            self._add_arguments(parser)
+        else:
+            parser.add_argument("dirpath", type=str, help="Folder of the search.")
+        return parser
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(PlanOptions, "plan")
+
+    @override
+    def _set_seed(self) -> None:
+        if self.subcommand != "report":
+            super()._set_seed()
+
+    @override
+    def instantiate_classes(self) -> None:
+        if self.subcommand not in ("plan", "follow", "report"):
+            super().instantiate_classes()
+
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand in ("plan", "follow", "report"):
+            getattr(self, subcommand)()
+        else:
+            super()._run_subcommand(subcommand)
+
+    def plan(self) -> None:
+        """Search for the best path; `result` holds it afterwards."""
+        options = self._plan_options()
+        tuner = PathSearchTuner(
+            options.graph.build(),
+            recipe=_ConfigRecipe(self),
+            monitor=options.monitor,
+            mode=options.mode,
+            dirpath=options.dirpath,
+            knee=asdict(options.knee),
+            start_value=options.start_value,
+            seed=self._seed(),
+        )
+        self.result = tuner.search()
+        folder = Path(options.dirpath)
+        print(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
+
+    def follow(self) -> None:
+        """Train along a path."""
+        options = self._plan_options()
+        path = OptimizationPath.load(self._get(self.config, "path"))
+        if options.graph.axes is not None or options.graph.states is not None:
+            path.check(options.graph.build())
+        weights = follow_path(
+            path,
+            _ConfigRecipe(self),
+            dirpath=Path(options.dirpath) / "follow",
+            setting=options.final_setting,
+            seed=self._seed(),
+        )
+        print(f"Weights: {os.path.relpath(weights)}")
+
+    def report(self) -> None:
+        """Make the report anew."""
+        print(f"Report:  {write_report(self._get(self.config, 'dirpath'))}")
+
+    def _plan_options(self) -> PlanOptions:
+        only_plan = Namespace({"plan": self._get(self.config, "plan")})  # type: ignore[no-untyped-call]
+        options: PlanOptions = self._parser(self.subcommand).instantiate_classes(only_plan)["plan"]
+        return options
+
+    def _seed(self) -> int:
+        return int(self._get(self.config, "seed_everything"))
+
+    def experiment(self, config: Mapping[str, Any], callbacks: Sequence[Callback]) -> Experiment:
+        """Instantiate model, data and Trainer from a configuration of this subcommand, all of them new.
+
+        Args:
+            config: As `base_config` returns it, changed or not.
+            callbacks: Further callbacks for the Trainer.
+        """
+        self.config[self.subcommand] = self.parsed(config)
+        self.__dict__.pop(
+            "config_dump", None
+        )  # or checkpoints would hold the hyper-parameters of the base configuration
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+        self._add_configure_optimizers_method_to_model(self.subcommand)
+        own = self._get(self.config_init, "trainer").get("callbacks") or []
+        own = own if isinstance(own, list) else [own]
+        self.trainer = self.instantiate_trainer(callbacks=[*own, *callbacks])
+        return Experiment(trainer=self.trainer, model=self.model, data=self.datamodule)
+
+    def parsed(self, config: Mapping[str, Any]) -> Namespace:
+        """Check a configuration of this subcommand.
+
+        Raises:
+            ValueError: If a value has the wrong type.
+        """
+        parser = self._parser(self.subcommand)
+        parser.exit_on_error = False
+        try:
+            parsed: Namespace = parser.parse_object(dict(config))
+            return parsed
+        except ArgumentError as error:
+            raise ValueError(" ".join(str(error).split())) from None
+        finally:
+            parser.exit_on_error = True
+
+    def base_config(self) -> dict[str, Any]:
+        """Return the resolved configuration of this subcommand as plain values."""
+        dumped = self.parser.dump(self.config, skip_link_targets=True, skip_none=False, format="yaml")
+        config: dict[str, Any] = yaml.safe_load(dumped)[self.subcommand]
+        config.pop("config", None)
+        return config
+
+
+class _ConfigRecipe:
+    """Makes experiments from the configuration of the command line."""
+
+    def __init__(self, cli: OpplanCLI) -> None:
+        self.cli = cli
+        self.base = cli.base_config()
+
+    def check(self, settings: Iterable[Setting]) -> None:
+        """See `Recipe`."""
+        valid = list(_keys(self.base))
+        for setting in settings:
+            check_setting_keys(setting, valid)
+            try:
+                self.cli.parsed(self._merged(setting))
+            except ValueError as error:
+                raise ValueError(f"The setting {dict(setting)!r} does not fit the configuration: {error}") from error
+
+    def build(self, setting: Setting, *, callbacks: Sequence[Callback], folder: str) -> Experiment:
+        """See `Recipe`."""
+        config = self._merged(setting)
+        trainer = config["trainer"]
+        trainer.update(default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False)
+        loggers = trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]
+        for logger in loggers:
+            if isinstance(logger, dict) and "save_dir" in logger.get("init_args", {}):
+                logger["init_args"]["save_dir"] = folder  # one log directory per edge
+        return self.cli.experiment(config, callbacks)
+
+    def build_trainer(self, folder: str) -> Trainer:
+        """See `Recipe`."""
+        return self.build({}, callbacks=[], folder=folder).trainer
+
+    def describe(self) -> Mapping[str, Any]:
+        """See `Recipe`."""
+        config = deepcopy(self.base)
+        for name in ("plan", "path", "seed_everything"):
+            config.pop(name, None)
+        for name in _SHOWN_ONLY:
+            config["trainer"].pop(name, None)
+        return config
+
+    def _merged(self, setting: Setting) -> dict[str, Any]:
+        config = deepcopy(self.base)
+        for key, value in setting.items():
+            *parents, name = key.split(".")
+            node = config
+            for parent in parents:
+                node = _arguments(node)[parent]
+            _arguments(node)[name] = value
+        return config
+
+
+def _arguments(node: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a class in a configuration, or the node itself if it is none."""
+    return node["init_args"] if "class_path" in node and "init_args" in node else node
+
+
+def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """All keys of the configuration in the form that settings use."""
+    for name, value in _arguments(dict(node)).items():
+        if not prefix and name not in ("model", "data", "trainer", "optimizer", "lr_scheduler"):
+            continue
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; ends the process with a status other than 0 and one sentence if something is wrong."""
+    try:
+        OpplanCLI(LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args)
+    except SIGTERMException:
+        raise SystemExit(143) from None  # as a shell reports it; Lightning would say 0
+    except Exception as error:
+        if not (_is_ours(error) or isinstance(error, OSError)):
+            raise
+        print(f"opplan: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the error was raised by this package on purpose; others keep their traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
