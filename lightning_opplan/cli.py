@@ -26,7 +26,7 @@ from lightning_opplan.tuner import PathSearchTuner, SearchResult
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.recipe import Experiment, check_setting_keys
 
-__all__ = ["OpplanCLI", "main"]
+__all__ = ["ConfigRecipe", "OpplanCLI", "main"]
 
 _SHOWN_ONLY: Final = (
     "default_root_dir", "enable_model_summary", "enable_progress_bar", "log_every_n_steps", "logger", "profiler",
@@ -158,6 +158,7 @@ class OpplanCLI(LightningCLI):
         kwargs.setdefault("seed_everything_default", 0)
         kwargs.setdefault("save_config_kwargs", {"overwrite": True})
         self.result: SearchResult | None = None
+        """What `plan` found."""
         super().__init__(*args, **kwargs)
 
     @staticmethod
@@ -214,10 +215,10 @@ class OpplanCLI(LightningCLI):
 
     def plan(self) -> None:
         """Search for the best path; `result` holds it afterwards."""
-        options = self._plan_options()
+        options = self.plan_options()
         tuner = PathSearchTuner(
             options.graph.build(),
-            recipe=_ConfigRecipe(self),
+            recipe=ConfigRecipe(self),
             monitor=options.monitor,
             mode=options.mode,
             dirpath=options.dirpath,
@@ -231,13 +232,13 @@ class OpplanCLI(LightningCLI):
 
     def follow(self) -> None:
         """Train along a path."""
-        options = self._plan_options()
+        options = self.plan_options()
         path = OptimizationPath.load(self._get(self.config, "path"))
         if options.graph.axes is not None or options.graph.states is not None:
             path.check(options.graph.build())
         weights = follow_path(
             path,
-            _ConfigRecipe(self),
+            ConfigRecipe(self),
             dirpath=Path(options.dirpath) / "follow",
             setting=options.final_setting,
             seed=self._seed(),
@@ -248,7 +249,8 @@ class OpplanCLI(LightningCLI):
         """Make the report anew."""
         print(f"Report:  {write_report(self._get(self.config, 'dirpath'))}")
 
-    def _plan_options(self) -> PlanOptions:
+    def plan_options(self) -> PlanOptions:
+        """Return the arguments of the group `plan`."""
         only_plan = Namespace({"plan": self._get(self.config, "plan")})  # type: ignore[no-untyped-call]
         options: PlanOptions = self._parser(self.subcommand).instantiate_classes(only_plan)["plan"]
         return options
@@ -300,7 +302,7 @@ class OpplanCLI(LightningCLI):
         return config
 
 
-class _ConfigRecipe:
+class ConfigRecipe:
     """Makes experiments from the configuration of the command line."""
 
     def __init__(self, cli: OpplanCLI) -> None:
@@ -367,10 +369,19 @@ def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
             yield from _keys(value, f"{prefix}{name}.")
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the command line; ends the process with a status other than 0 and one sentence if something is wrong."""
+def main(args: list[str] | None = None) -> OpplanCLI:
+    """Run the command line; ends the process with a status other than 0 and one sentence if something is wrong.
+
+    Args:
+        args: Words of the command line; by default those of the process.
+
+    Returns:
+        The command line after its work, with `trainer`, `model` and `result`.
+    """
     try:
-        OpplanCLI(LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args)
+        return OpplanCLI(
+            LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
+        )
     except SIGTERMException:
         raise SystemExit(143) from None  # as a shell reports it; Lightning would say 0
     except Exception as error:

@@ -4,8 +4,8 @@ A soft blob moves on a noisy background. Two kinds of class, so that there is so
 
 - *rhythm*: the blob swings, faster or slower. The way per frame is the same for all of them, so one step tells
   nothing; a few neighbouring frames do.
-- *order*: one thing happens in each half of the video, growing or sliding. Only a look at the whole video tells which
-  came first.
+- *order*: one thing happens early in the video and one late, growing or sliding, and back. Only a look at the whole
+  video tells which came first.
 """
 
 import json
@@ -49,9 +49,9 @@ def draw_video(name: str, generator: np.random.Generator) -> Iterator[Picture]:
         generator: Draws place, colour, direction, length and noise.
 
     Yields:
-        ``(32, 32, 3)``, uint8, RGB; 56 to 80 frames.
+        ``(32, 32, 3)``, uint8, RGB; 80 to 112 frames.
     """
-    length = int(generator.integers(56, 81))
+    length = int(generator.integers(80, 113))
     centre = generator.uniform(12, 20, size=2)  # (x, y)
     radius = np.full(length, generator.uniform(2.6, 3.4))
     place = np.tile(centre, (length, 1))
@@ -63,17 +63,17 @@ def draw_video(name: str, generator: np.random.Generator) -> Iterator[Picture]:
         angle = generator.uniform(0, 2 * np.pi)
         place += swing[:, None] * np.array([np.cos(angle), np.sin(angle)])
     else:
-        half = length // 2
-        for event, first in zip(_EVENTS[name], (0, half), strict=True):
-            duration = int(generator.integers(10, 15))
-            begin = first + int(generator.integers(2, half - duration - 1))
-            progress = np.clip((np.arange(length) - begin) / duration, 0, 1)
+        third = length // 3
+        for event, first in zip(_EVENTS[name], (0, length - third), strict=True):
+            duration = int(generator.integers(16, 22))
+            begin = first + int(generator.integers(1, third - duration))
+            # There and back: what is seen between the two events must not give the first one away.
+            pulse = np.sin(np.pi * np.clip((np.arange(length) - begin) / duration, 0, 1)) ** 2
             if event == "grow":
-                radius += progress * generator.uniform(2.2, 3.0)
+                radius += pulse * generator.uniform(2.2, 3.0)
             else:
-                way = generator.choice([-1, 1]) * generator.uniform(8, 10)
-                axis = 0 if event == "slide" else 1
-                place[:, axis] += way * (progress - 0.5)
+                way = generator.choice([-1, 1]) * generator.uniform(7, 9)
+                place[:, 0 if event == "slide" else 1] += way * pulse
     # A slow drift for all, so that standing still tells nothing.
     place += np.cumsum(generator.normal(0, 0.12, size=(length, 2)), axis=0)
 

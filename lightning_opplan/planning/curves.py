@@ -121,7 +121,7 @@ def fit_curve(
 
     Example:
         >>> fit_curve([0.9 - 0.8 * 0.7**t - 0.0004 * t * t for t in range(1, 31)]).knee_epoch
-        12
+        10
     """
     checked_choice("family", family, get_args(Family))
     checked_choice("mode", mode, get_args(Mode))

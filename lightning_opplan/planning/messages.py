@@ -14,7 +14,7 @@ def suggestion(name: str, choices: Iterable[str], *, label: str = "Valid choices
         "Did you mean 'dg_p3d_resnet50'?"
     """
     choices = sorted(map(str, choices))
-    close = get_close_matches(name, choices, n=3, cutoff=0.6)
+    close = get_close_matches(name, choices, n=3, cutoff=0.7)
     if close:
         return f"Did you mean {' or '.join(map(repr, close))}?"
     return f"{label}: {', '.join(map(repr, choices)) or 'none'}."

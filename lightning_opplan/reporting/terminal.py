@@ -200,7 +200,7 @@ def edge_table(
             if edge in chosen:
                 note, style = "★ path", "bold green"
             elif winners.get(edge.child) == edge:
-                note, style = "best parent", ""
+                note, style = "best", ""
             table.add_row(name, edge.parent, *_finished_cells(outcomes[edge]), note, style=style)
         else:
             table.add_row(name, edge.parent, "", "", "", "", style="dim")

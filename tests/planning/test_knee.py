@@ -1,0 +1,132 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from lightning_opplan.planning.knee import KneeRule
+from tests.conftest import rise_and_fall
+
+
+def stop_epoch(rule, values, mode="max"):
+    for epoch in range(1, len(values) + 1):
+        decision = rule.decide(list(enumerate(values[:epoch], start=1)), mode)
+        if decision.stop:
+            return epoch, decision.knee_epoch
+    return None
+
+
+@pytest.mark.parametrize("patience", [1, 3, 10])
+def test_stops_patience_epochs_after_the_knee(patience):
+    # Without noise the knee is known as soon as the curve has turned.
+    assert stop_epoch(KneeRule(patience=patience), rise_and_fall(12)) == (12 + patience, 12)
+
+
+def test_first_fit_waits_for_min_points():
+    falling = [1 - 0.01 * epoch**2 for epoch in range(1, 40)]
+    assert stop_epoch(KneeRule(patience=2, min_points=10), falling) == (10, 1)
+    assert stop_epoch(KneeRule(patience=2, min_points=5), falling) == (5, 1)
+
+
+def test_value_before_training_does_not_count_as_a_point():
+    rule = KneeRule(patience=2, min_points=5)
+    points = [(epoch, 1 - 0.01 * epoch**2) for epoch in range(5)]
+    assert rule.decide(points).fit is None
+    assert rule.decide([*points, (5, 0.75)]).stop
+
+
+def test_confirm_asks_for_consecutive_validations():
+    values = rise_and_fall(12)
+    assert stop_epoch(KneeRule(patience=3, confirm=4), values) == (12 + 3 + 3, 12)
+
+
+def test_decision_follows_from_the_points_alone():
+    generator = np.random.default_rng(0)
+    values = (np.array(rise_and_fall(15, 40)) + generator.normal(0, 0.02, 40)).tolist()
+    rule = KneeRule(patience=5, confirm=2)
+    points = list(enumerate(values, start=1))
+    assert rule.decide(points) == rule.decide(points)
+
+
+def test_constant_curve_goes_on():
+    decision = KneeRule(patience=1).decide([(epoch, 0.5) for epoch in range(1, 30)])
+    assert not decision.stop
+    assert decision.knee_epoch == 1
+
+
+def test_rising_curve_goes_on():
+    assert stop_epoch(KneeRule(patience=3), [1 - math.exp(-0.03 * epoch) for epoch in range(80)]) is None
+
+
+def test_before_the_first_fit_the_best_observed_epoch_is_the_knee():
+    rule = KneeRule()
+    assert rule.decide([(1, 0.3), (2, 0.5), (3, 0.4)]).knee_epoch == 2
+    assert rule.decide([(1, 0.3), (2, 0.5), (3, 0.4)], "min").knee_epoch == 1
+    assert rule.decide([(1, None)]).knee_epoch is None
+
+
+def test_patience_counts_epochs_and_not_validations():
+    values = rise_and_fall(12)
+    rule = KneeRule(patience=3)
+    points = [(epoch / 4, value) for epoch, value in enumerate(values, start=1)]
+    stops = [points[: n + 1][-1][0] for n in range(len(points)) if rule.decide(points[: n + 1]).stop]
+    assert stops[0] == 3 + 3  # the peak is at 12 quarters
+
+
+def test_not_finite_values_are_skipped():
+    values = rise_and_fall(12)
+    values[13] = None
+    assert stop_epoch(KneeRule(patience=5), values) == (17, 12)
+
+
+def test_the_knee_is_always_among_the_plausible_epochs(real_curves):
+    for row in real_curves[::15]:
+        points = list(enumerate(row["values"], start=1))
+        decision = KneeRule().decide(points, row["mode"])
+        assert decision.knee_epoch in decision.plausible
+
+
+def test_stop_agrees_with_the_rule_fitted_by_trf(real_curves):
+    """The rule of the paper with SciPy's TRF, started well, stops within the same epoch on most curves."""
+
+    def trf_knee(values):
+        epochs = np.arange(1, len(values) + 1.0)
+        scaled = (values - values.min()) / np.ptp(values)
+
+        def residuals(x):
+            return x[0] + x[1] * np.exp(x[2] * epochs) + x[3] * epochs + x[4] * epochs**2 - scaled
+
+        bounds = ([-np.inf, -np.inf, -4, -np.inf, -np.inf], [np.inf, 0, -0.5 / len(epochs), np.inf, 0])
+        starts = ([scaled[-1], -1, -rate, 0, -1e-4] for rate in (0.1, 0.5, 1.5) if rate > 0.6 / len(epochs))
+        fits = [least_squares(residuals, start, bounds=bounds, x_scale="jac") for start in starts]
+        best = min(fits, key=lambda fit: fit.cost).x
+        fitted = residuals(best) + scaled
+        return int(epochs[fitted.argmax()])
+
+    same, total = 0, 0
+    for row in real_curves[::30]:
+        values = np.array(row["values"][:60]) * (1 if row["mode"] == "max" else -1)
+        stops = [n for n in range(10, len(values) + 1) if n >= trf_knee(values[:n]) + 10]
+        ours = stop_epoch(KneeRule(), values.tolist())
+        same += (ours[0] if ours else None) == (stops[0] if stops else None)
+        total += 1
+    assert same / total >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patience": -1}, "`patience` must be a number of epochs ≥ 0, got -1"),
+        ({"patience": math.inf}, "`patience`"),
+        ({"confirm": 0}, "`confirm` must be at least 1, got 0"),
+        ({"curve": "cubic"}, "`curve` must be one of"),
+        ({"min_points": 4}, "`min_points` must be at least 5, the number of parameters"),
+        ({"curve": "multi-power", "min_points": 6}, "`min_points` must be at least 7"),
+        ({"min_delta": -0.1}, "`min_delta` must be a number ≥ 0"),
+        ({"solver": "x"}, "`solver` must be one of"),
+    ],
+    ids=["patience", "infinite", "confirm", "curve", "points", "points-multi", "delta", "solver"],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        KneeRule(**options)
