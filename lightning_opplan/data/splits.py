@@ -34,8 +34,7 @@ def internal_split(
             f"`size` must leave examples on both sides of a set of {len(labels)}, got {size!r}. "
             "Give a count, or a share between 0 and 1."
         )
-    share = wanted / len(labels)
-    target = {label: share * count for label, count in Counter(labels).items()}
+    quota = _quotas(Counter(labels), max(round(wanted), 1))
     members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(("alone", index) if group is None else ("group", group), []).append(index)
@@ -48,9 +47,9 @@ def internal_split(
     validation: list[int] = []
     for group_members in order:
         counts = Counter(labels[index] for index in group_members)
-        before = sum(abs(target[label] - taken[label]) for label in counts)
-        after = sum(abs(target[label] - taken[label] - count) for label, count in counts.items())
-        if after < before and len(validation) + len(group_members) <= wanted + 0.5:
+        before = sum(abs(quota[label] - taken[label]) for label in counts)
+        after = sum(abs(quota[label] - taken[label] - count) for label, count in counts.items())
+        if after < before and len(validation) + len(group_members) <= sum(quota.values()):
             taken.update(counts)
             validation += group_members
     chosen = set(validation)
@@ -61,3 +60,13 @@ def internal_split(
             f"{len(members)} groups: one side would be empty."
         )
     return training, sorted(validation)
+
+
+def _quotas(counts: Counter[int], total: int) -> dict[int, int]:
+    """Share a number of examples out over the labels, the largest remainders first."""
+    exact = {label: total * count / counts.total() for label, count in counts.items()}
+    quota = {label: int(share) for label, share in exact.items()}
+    remainders = sorted(exact, key=lambda label: (quota[label] - exact[label], label))
+    for label in remainders[: total - sum(quota.values())]:
+        quota[label] += 1
+    return quota

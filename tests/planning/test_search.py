@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -54,7 +54,7 @@ def test_search_finds_the_best_path_of_any_graph(graph, data, mode):
     path = path_to(final, winning_edges(graph, outcomes, mode))
     assert sum(gains[edge] for edge in path) == brute_force
     assert path[0].parent == START
-    assert all(before.child == after.parent for before, after in zip(path, path[1:], strict=False))
+    assert all(before.child == after.parent for before, after in pairwise(path))
 
 
 @given(random_graphs())

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import nn
+
+from lightning_opplan import FreezeBatchNorm
+from tests.conftest import Points, quiet_trainer
+
+
+class Normed(LightningModule):
+    def __init__(self, num_norms=3):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)) for _ in range(num_norms)))
+
+    def training_step(self, batch, batch_idx):
+        self.trainer.lightning_module.was_training = [norm.training for norm in self.norms()]
+        return self.layers(batch[0]).pow(2).mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.layers(batch[0])
+
+    def on_train_epoch_start(self):
+        self.train()
+
+    def norms(self):
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm1d)]
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1, weight_decay=0.1)
+
+
+def test_all_but_the_first_are_frozen(tmp_path):
+    model = Normed()
+    before = [{key: value.clone() for key, value in norm.state_dict().items()} for norm in model.norms()]
+    trainer = quiet_trainer(tmp_path, callbacks=[FreezeBatchNorm()], max_epochs=2, val_check_interval=2)
+    trainer.fit(model, Points())
+    first, *others = [
+        all(torch.equal(old[key], new) for key, new in norm.state_dict().items())
+        for old, norm in zip(before, model.norms(), strict=True)
+    ]
+    assert not first
+    assert all(others)
+    assert model.was_training == [True, False, False]
+
+
+def test_nothing_to_freeze_is_refused(tmp_path):
+    trainer = quiet_trainer(tmp_path, callbacks=[FreezeBatchNorm()], max_epochs=1)
+    with pytest.raises(ValueError, match="must have layers to freeze beside the first, got Normed with 1 BatchNorm"):
+        trainer.fit(Normed(num_norms=1), Points())
