@@ -45,7 +45,8 @@ def run() -> None:
 
     cli = command(console, "plan", *config)
     command(console, "follow", *config, "--path", str(folder / "path.yaml"))
-    command(console, "test", *config, "--ckpt_path", str(folder / "follow" / "weights.ckpt"))
+    follow = folder / "follow"
+    command(console, "test", "--config", str(follow / "config.yaml"), "--ckpt_path", str(follow / "weights.ckpt"))
 
     path = OptimizationPath.load(folder / "path.yaml")
     recipe = ConfigRecipe(cli)

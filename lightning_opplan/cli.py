@@ -236,14 +236,12 @@ class OpplanCLI(LightningCLI):
         path = OptimizationPath.load(self._get(self.config, "path"))
         if options.graph.axes is not None or options.graph.states is not None:
             path.check(options.graph.build())
-        weights = follow_path(
-            path,
-            ConfigRecipe(self),
-            dirpath=Path(options.dirpath) / "follow",
-            setting=options.final_setting,
-            seed=self._seed(),
-        )
-        print(f"Weights: {os.path.relpath(weights)}")
+        folder, recipe = Path(options.dirpath) / "follow", ConfigRecipe(self)
+        weights = follow_path(path, recipe, dirpath=folder, setting=options.final_setting, seed=self._seed())
+        # The network is to be tested as it was trained at last: sampled alike, for one.
+        config = recipe.save({**path.steps[-1].setting, **options.final_setting}, folder / "config.yaml")
+        file = os.path.relpath(weights)
+        print(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
 
     def report(self) -> None:
         """Make the report anew."""
@@ -333,6 +331,15 @@ class ConfigRecipe:
     def build_trainer(self, folder: str) -> Trainer:
         """See `Recipe`."""
         return self.build({}, callbacks=[], folder=folder).trainer
+
+    def save(self, setting: Setting, file: Path) -> Path:
+        """Write the configuration under a setting as YAML for fit, validate, test and predict."""
+        config = self._merged(setting)
+        config.pop("path", None)
+        temporary = file.with_name(file.name + ".tmp")
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        os.replace(temporary, file)
+        return file
 
     def describe(self) -> Mapping[str, Any]:
         """See `Recipe`."""

@@ -52,9 +52,9 @@ def draw_video(name: str, generator: np.random.Generator) -> Iterator[Picture]:
         generator: Draws place, colour, direction, length and noise.
 
     Yields:
-        ``(32, 32, 3)``, uint8, RGB; 80 to 112 frames.
+        ``(32, 32, 3)``, uint8, RGB; 104 to 136 frames.
     """
-    length = int(generator.integers(80, 113))
+    length = int(generator.integers(104, 137))
     centre = generator.uniform(12, 20, size=2)  # (x, y)
     radius = np.full(length, generator.uniform(2.6, 3.4))
     place = np.tile(centre, (length, 1))
@@ -66,10 +66,11 @@ def draw_video(name: str, generator: np.random.Generator) -> Iterator[Picture]:
         angle = generator.uniform(0, 2 * np.pi)
         place += swing[:, None] * np.array([np.cos(angle), np.sin(angle)])
     else:
-        third = length // 3
-        for event, first in zip(_EVENTS[name], (0, length - third), strict=True):
+        # At least forty frames between the events: no clip of 32 neighbouring frames sees something of both.
+        window = 3 * length // 10
+        for event, first in zip(_EVENTS[name], (0, length - window), strict=True):
             duration = int(generator.integers(16, 22))
-            begin = first + int(generator.integers(1, third - duration))
+            begin = first + int(generator.integers(0, window - duration + 1))
             # There and back: what is seen between the two events must not give the first one away.
             pulse = np.sin(np.pi * np.clip((np.arange(length) - begin) / duration, 0, 1)) ** 2
             if event == "grow":

@@ -1,5 +1,6 @@
 """The data module for video classification."""
 
+import os
 from typing import Any, Literal, get_args
 
 import torch
@@ -29,7 +30,7 @@ class VideoDataModule(LightningDataModule):
     Args:
         root: Folder of the videos: ``<class>/<video>`` or ``<train|val|test>/<class>/<video>``; with `annotations`,
             the folder that its paths are relative to.
-        annotations: CSV with the columns `path`, `label` and `split`.
+        annotations: CSV with the columns `path`, `label` and `split`; relative to `root` unless absolute.
         group_column: Column of the CSV that says what a video was cut from, so that no source is on both sides of the
             internal validation split.
         sampling: `"consecutive"`: neighbouring frames from a random place; `"uniform"`: four neighbouring frames from
@@ -183,7 +184,7 @@ class VideoDataModule(LightningDataModule):
     def _read_list(self) -> VideoList:
         if self.annotations is None:
             return read_folders(self.root)
-        return read_csv(self.annotations, self.root, group_column=self.group_column)
+        return read_csv(os.path.join(self.root, self.annotations), self.root, group_column=self.group_column)
 
     def _without_broken(self, splits: dict[Split, tuple[Video, ...]]) -> dict[Split, tuple[Video, ...]]:
         paths = [video.path for videos in splits.values() for video in videos]

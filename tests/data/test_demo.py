@@ -9,7 +9,7 @@ from lightning_opplan.data.demo import CLASSES, DemoDataModule, draw_video, writ
 def test_drawings_are_seeded_and_fit_the_description(name):
     frames = [np.stack(list(draw_video(name, np.random.default_rng(seed)))) for seed in (1, 1, 2)]
     assert frames[0].shape[1:] == (32, 32, 3)
-    assert 80 <= len(frames[0]) <= 112
+    assert 104 <= len(frames[0]) <= 136
     assert np.array_equal(frames[0], frames[1])
     assert frames[0].shape != frames[2].shape or not np.array_equal(frames[0], frames[2])
 
@@ -20,9 +20,10 @@ def test_videos_are_real_files_that_decode_to_what_was_drawn(tmp_path):
     assert len(files) == 2 * len(CLASSES)
     decoded = decode_frames(folder / "train" / CLASSES[0] / "000.mp4").permute(0, 2, 3, 1).numpy()
     generator = np.random.default_rng([5, 0, 0, 0])
+    generator.choice([15, 24, 25, 30])  # the frame rate
     drawn = np.stack(list(draw_video(CLASSES[0], generator)))
-    # The rate is drawn before the frames.
-    assert decoded.shape[1:] == drawn.shape[1:]
+    assert decoded.shape == drawn.shape
+    assert np.abs(decoded.astype(int) - drawn).mean() < 12  # compression blurs the noise
 
 
 def test_existing_videos_are_kept(tmp_path):

@@ -1,0 +1,276 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lightning_opplan import OptimizationPath
+from lightning_opplan.cli import OpplanCLI, main
+from tests.conftest import PROJECT
+
+CONFIG = {
+    "seed_everything": 3,
+    "model": {"class_path": "tests.tuner.toy.Classifier", "init_args": {"lr": 0.5}},
+    "data": {"class_path": "tests.tuner.toy.Quadrants"},
+    "trainer": {"accelerator": "cpu", "devices": 1, "max_epochs": 8, "logger": False},
+    "plan": {
+        "monitor": "val/score",
+        "start_value": -1.0,
+        "knee": {"patience": 2, "min_points": 5},
+        "graph": {
+            "axes": [
+                {"name": "batch", "settings": [{"data.batch_size": 8}, {"data.batch_size": 32}], "reversible": True},
+                {"name": "rate", "settings": [{"model.lr": 0.1}, {"model.lr": 0.01}]},
+            ]
+        },
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_words_of_pytest(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["opplan"])
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(**changes):
+        content = yaml.safe_load(yaml.safe_dump(CONFIG))
+        content["plan"]["dirpath"] = str(tmp_path / "run")
+        for key, value in changes.items():
+            *parents, name = key.split("__")
+            node = content
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[name] = value
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return str(file)
+
+    return write
+
+
+def fails(capsys, *words, status=1):
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    assert caught.value.code == status
+    return capsys.readouterr().err
+
+
+def test_plan_follow_and_report(tmp_path, config, capsys):
+    file = config()
+    cli = main(["plan", "--config", file])
+    run = tmp_path / "run"
+    path = OptimizationPath.load(run / "path.yaml")
+    assert cli.result.path == path
+    out = capsys.readouterr().out
+    assert "[7/7] 1-2 → 2-2" in out
+    assert "The path:" in out
+    assert f"Report:  {run / 'report.html'}" in out
+
+    (run / "report.html").unlink()
+    main(["report", str(run)])
+    assert "<svg" in (run / "report.html").read_text()
+
+    main(["follow", "--config", file, "--path", str(run / "path.yaml")])
+    assert torch.load(run / "follow" / "weights.ckpt", weights_only=True)["state_dict"]
+    main(["validate", "--config", file, "--ckpt_path", str(run / "follow" / "weights.ckpt")])
+
+
+def test_finished_plan_only_prints_its_result(config, capsys):
+    file = config()
+    first = main(["plan", "--config", file]).result
+    capsys.readouterr()
+    assert main(["plan", "--config", file]).result.path == first.path
+    out = capsys.readouterr().out
+    assert "7 of 7 edges have finished before." in out
+    assert "[1/7]" not in out
+
+
+def test_state_reaches_model_data_and_checkpoint(tmp_path, config):
+    main(["plan", "--config", config()])
+    weights = torch.load(tmp_path / "run" / "edges" / "004_2-1--1-2" / "weights.ckpt", weights_only=True)
+    assert weights["hyper_parameters"]["lr"] == 0.01
+    assert "edges" not in {entry.name for entry in Path.cwd().iterdir()}
+
+
+def test_overrides_on_the_command_line(tmp_path, config):
+    main(["plan", "--config", config(), "--plan.dirpath", str(tmp_path / "other"), "--plan.knee.patience", "1"])
+    assert '"patience": 1' in (tmp_path / "other" / "journal.jsonl").read_text().splitlines()[0]
+
+
+def test_written_graph(config):
+    graph = {
+        "states": {"warm": {"model.lr": 0.1}, "cool": {"model.lr": 0.01}},
+        "edges": [["start", "warm"], ["warm", "cool"]],
+    }
+    cli = main(["plan", "--config", config(plan__graph=graph)])
+    assert [step.state for step in cli.result.path.steps] == ["warm", "cool"]
+
+
+def test_loggers_write_below_their_edge(tmp_path, config):
+    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "elsewhere"}}
+    main(["plan", "--config", config(trainer__logger=logger)])
+    assert len(list((tmp_path / "run" / "edges").rglob("metrics.csv"))) == 7
+    assert not Path("elsewhere").exists()
+
+
+def test_fit_takes_the_same_file(tmp_path, config):
+    callbacks = [{"class_path": "lightning_opplan.KneeStopping", "init_args": {"monitor": "val/score", "patience": 2}}]
+    cli = main(["fit", "--config", config(trainer__callbacks=callbacks, trainer__default_root_dir=str(tmp_path))])
+    assert cli.trainer.checkpoint_callback.knee_epoch is not None
+
+
+def test_own_script_with_fixed_classes(tmp_path):
+    """A project's LightningCLI becomes a planner by its name alone; its YAML has no class paths."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from lightning_opplan.cli import OpplanCLI\n"
+        "from tests.tuner.toy import Classifier, Quadrants\n"
+        "if __name__ == '__main__':\n    OpplanCLI(Classifier, Quadrants)\n"
+    )
+    content = {**CONFIG, "model": {"lr": 0.5}, "data": {"batch_size": 4}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    command = [sys.executable, str(script), "plan", "--config", str(tmp_path / "config.yaml")]
+    subprocess.run(
+        [*command, "--plan.dirpath", str(tmp_path / "run")], check=True, cwd=PROJECT, env=_python_path(), timeout=120
+    )
+    OptimizationPath.load(tmp_path / "run" / "path.yaml")
+
+
+def test_optimizers_of_the_command_line_are_planned_over(tmp_path):
+    """LightningCLI's automatic optimizers work, and their arguments can be those of a state."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from lightning_opplan.cli import OpplanCLI\n"
+        "from tests.tuner import toy\n"
+        "class Plain(toy.Classifier):\n"
+        "    configure_optimizers = __import__('lightning').pytorch.LightningModule.configure_optimizers\n"
+        "if __name__ == '__main__':\n    OpplanCLI(Plain, toy.Quadrants)\n"
+    )
+    content = yaml.safe_load(yaml.safe_dump({**CONFIG, "model": {}, "data": {}}))
+    content["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
+    content["plan"]["graph"] = {
+        "axes": [{"name": "rate", "settings": [{"optimizer.lr": 0.1}, {"optimizer.lr": 0.01}]}]
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    command = [sys.executable, str(script), "plan", "--config", str(tmp_path / "config.yaml")]
+    subprocess.run(
+        [*command, "--plan.dirpath", str(tmp_path / "run")], check=True, cwd=PROJECT, env=_python_path(), timeout=120
+    )
+
+
+def _python_path():
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(PROJECT)}
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "plan", "follow"])
+def test_every_command_prints_its_configuration(config, command, capsys):
+    words = ["--path", "x.yaml"] if command == "follow" else []
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--config", config(), *words, "--print_config"])
+    assert caught.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["plan"]["knee"]["patience"] == 2
+
+
+@pytest.mark.parametrize("command", ["plan", "follow", "report"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert {"plan": "--plan.knee.patience", "follow": "--path", "report": "Folder of the search"}[command] in out
+
+
+def test_unknown_key_in_a_state_is_one_sentence(config, capsys, tmp_path):
+    axes = [{"name": "rate", "settings": [{"model.learning_rate": 0.1}]}]
+    error = fails(capsys, "plan", "--config", config(plan__graph__axes=axes))
+    assert error.startswith(
+        "opplan: A setting must name hyper-parameters of the configuration, got 'model.learning_rate'."
+    )
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+def test_value_of_a_wrong_type_is_one_sentence(config, capsys):
+    axes = [{"name": "batch", "settings": [{"trainer.max_epochs": 3}, {"trainer.max_epochs": "many"}]}]
+    error = fails(capsys, "plan", "--config", config(plan__graph__axes=axes))
+    assert error.startswith("opplan: The setting {'trainer.max_epochs': 'many'} does not fit the configuration:")
+    assert len(error.splitlines()) == 1
+
+
+def test_metric_that_is_never_logged_is_one_sentence(config, capsys):
+    error = fails(capsys, "plan", "--config", config(plan__monitor="val/scor"))
+    assert (
+        "opplan: `monitor` must be a metric that validation logs, got 'val/scor'. Did you mean 'val/score'?" in error
+    )
+    assert "Traceback" not in error
+
+
+def test_edited_configuration_in_the_same_folder_is_refused(config, capsys):
+    main(["plan", "--config", config()])
+    error = fails(capsys, "plan", "--config", config(model__init_args__width=16))
+    assert "is the journal of another plan: `experiment.model.init_args.width` was 8 and is now 16." in error
+
+
+def test_what_is_only_shown_may_change(config, capsys):
+    main(["plan", "--config", config()])
+    main(["plan", "--config", config(trainer__enable_progress_bar=False, trainer__log_every_n_steps=1)])
+
+
+def test_path_that_does_not_fit_the_graph_is_refused(tmp_path, config, capsys):
+    (tmp_path / "path.yaml").write_text("steps: [{state: 1-1, epochs: 2}, {state: 2-2, epochs: 1}]")
+    error = fails(capsys, "follow", "--config", config(), "--path", str(tmp_path / "path.yaml"))
+    assert error.startswith("opplan: Step 2 of the path must follow an edge of the graph, got 1-1 → 2-2.")
+
+
+def test_missing_path_is_named(config, capsys):
+    error = fails(capsys, "follow", "--config", config(), "--path", "nowhere.yaml")
+    assert error == "opplan: `path` must be the file of an optimization path, got 'nowhere.yaml': no such file.\n"
+
+
+def test_missing_graph_is_named(config, capsys):
+    error = fails(capsys, "plan", "--config", config(plan__graph={}))
+    assert error == "opplan: `plan.graph` must have `axes`, or `states` and `edges`, got neither.\n"
+
+
+def test_report_of_an_empty_folder_is_named(tmp_path, capsys):
+    assert "no journal of a search here" in fails(capsys, "report", str(tmp_path))
+
+
+def test_unknown_argument_ends_with_the_parsers_status(config, capsys):
+    fails(capsys, "plan", "--config", config(), "--plan.knee.pattience", "3", status=2)
+
+
+def test_errors_of_others_keep_their_traceback(config):
+    with pytest.raises(ZeroDivisionError):
+        main(["plan", "--config", config(model__class_path="tests.test_cli.Faulty", model__init_args={})])
+
+
+def test_trainer_class_must_be_a_class():
+    with pytest.raises(ValueError, match="`trainer_class` must be a class"):
+        OpplanCLI(trainer_class=lambda: None, args=[])
+
+
+def test_program_and_module_are_the_same():
+    program = shutil.which("opplan", path=str(Path(sys.executable).parent))
+    outputs = [
+        subprocess.run([*command, "plan", "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+        for command in ([program], [sys.executable, "-m", "lightning_opplan"])
+    ]
+    assert "Search for the best path" in outputs[0]
+    assert outputs[0].split("options:")[1] == outputs[1].split("options:")[1]
+
+
+from tests.tuner import toy  # noqa: E402
+
+
+class Faulty(toy.Classifier):
+    def training_step(self, batch, batch_idx):
+        return 1 / 0

@@ -1,0 +1,84 @@
+"""Searches in processes of their own, killed without warning."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+
+def start(folder, devices=1):
+    command = [sys.executable, "-W", "ignore", "-m", "tests.tuner.toy", str(folder), str(devices)]
+    return subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, text=True
+    )
+
+
+def finish(folder, devices=1):
+    process = start(folder, devices)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return [json.loads((Path(folder) / f"result-{rank}.json").read_text()) for rank in range(devices)]
+
+
+def kill_when(process, folder, ready, timeout=120):
+    """Send SIGKILL to the whole group once something has happened; returns whether it came to that."""
+    deadline = time.monotonic() + timeout
+    while process.poll() is None and not ready(folder) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    alive = process.poll() is None
+    if alive:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return alive
+
+
+def journal_edges(folder):
+    file = Path(folder) / "journal.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [tuple(json.loads(line)["edge"]) for line in lines[1:] if line.endswith("}")]
+
+
+@pytest.mark.slow
+def test_search_killed_at_random_moments_ends_as_if_undisturbed(tmp_path):
+    (expected,) = finish(tmp_path / "whole")
+    generator, kills = random.Random(0), 0
+    folder = tmp_path / "killed"
+    for _ in range(12):
+        process = start(folder)
+        before, pause = len(journal_edges(folder)), generator.uniform(0, 0.3)
+
+        def ready(place, before=before, pause=pause):
+            if len(journal_edges(place)) > before or list(Path(place).glob("edges/*/checkpoints/*")):
+                time.sleep(pause)
+                return True
+            return False
+
+        kills += kill_when(process, folder, ready)
+        if (folder / "result-0.json").exists():
+            break
+    (result,) = finish(folder)
+    assert kills >= 5
+    assert result == expected
+    edges = journal_edges(folder)
+    assert len(edges) == len(set(edges)) == len(expected["edges"])
+    assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_two_processes_agree_and_resume_after_a_kill(tmp_path):
+    expected = finish(tmp_path / "whole", devices=2)
+    assert expected[0] == expected[1]
+    folder = tmp_path / "killed"
+    process = start(folder, devices=2)
+    assert kill_when(process, folder, lambda place: len(journal_edges(place)) >= 3)
+    assert finish(folder, devices=2) == expected
+    edges = journal_edges(folder)
+    assert len(edges) == len(set(edges)) == len(expected[0]["edges"])

@@ -1,0 +1,222 @@
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+
+from lightning_opplan import Axis, OptimizationPath, PathSearchTuner, TransitionGraph
+from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.journal import JournalError
+from tests.conftest import Points, Scripted, quiet_trainer
+from tests.tuner import toy
+
+
+def test_search_finds_the_best_path_and_writes_it(tmp_path):
+    result = toy.tuner(tmp_path).search()
+    graph = toy.graph()
+    assert set(result.outcomes) == set(graph.edges)
+    result.path.check(graph)
+    assert OptimizationPath.load(tmp_path / "path.yaml") == result.path
+    last = result.outcomes[Edge(result.path.steps[-2].state, "2-2")]
+    assert result.path.value == last.value == max(
+        result.outcomes[edge].value for edge in graph.edges if edge.child == "2-2"
+    )  # fmt: skip
+    assert torch.load(result.weights, weights_only=True)["hyper_parameters"]["lr"] == 0.01
+    assert {entry.name for entry in tmp_path.iterdir()} == {"edges", "journal.jsonl", "path.yaml", "report.html"}
+
+
+def test_finished_search_trains_nothing_again(tmp_path, monkeypatch):
+    first = toy.tuner(tmp_path).search()
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    monkeypatch.setattr(toy.Classifier, "training_step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(toy.Classifier, "validation_step", lambda *_: pytest.fail("validated again"))
+    assert toy.tuner(tmp_path).search().path == first.path
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
+
+
+def test_edges_keep_only_what_is_needed(tmp_path):
+    toy.tuner(tmp_path).search()
+    for folder in (tmp_path / "edges").iterdir():
+        assert {entry.name for entry in folder.iterdir()} == {"outcome.json", "weights.ckpt"}
+
+
+def test_weights_are_handed_over_and_y0_is_the_parents_value(tmp_path):
+    result = toy.tuner(tmp_path).search()
+    for edge, outcome in result.outcomes.items():
+        epoch, value = outcome.curve[0]
+        assert epoch == 0
+        if edge.parent == "start":
+            assert value == -1.0
+        else:
+            parents = [o for e, o in result.outcomes.items() if e.child == edge.parent]
+            best = max(parents, key=lambda o: o.value)
+            assert value == pytest.approx(dict(best.curve)[best.knee_epoch])
+
+
+def test_seed_decides_and_repeats(tmp_path):
+    one, same, other = (
+        toy.tuner(tmp_path / name, seed=seed).search() for name, seed in [("a", 1), ("b", 1), ("c", 2)]
+    )
+    assert toy.fingerprint(one, tmp_path / "a") == toy.fingerprint(same, tmp_path / "b")
+    assert toy.fingerprint(one, tmp_path / "a") != toy.fingerprint(other, tmp_path / "c")
+
+
+def test_interrupted_edge_goes_on_from_its_last_epoch(tmp_path):
+    """Interrupted at every third epoch in turn, the search ends as it does undisturbed, and repeats no epoch."""
+    epochs = []
+
+    class Interrupting(toy.Classifier):
+        def on_train_epoch_start(self):
+            epochs.append(self.trainer.current_epoch)
+            if len(epochs) % 4 == 0:
+                raise ConnectionError("interrupted")
+
+    whole = toy.tuner(tmp_path / "whole").search()
+    for _ in range(200):
+        try:
+            result = toy.tuner(tmp_path / "parts", model=Interrupting).search()
+            break
+        except ConnectionError:
+            epochs.pop()
+            epochs.append(-1)
+    expected = toy.fingerprint(whole, tmp_path / "whole")
+    assert toy.fingerprint(result, tmp_path / "parts") == expected
+    trained = [epoch for epoch in epochs if epoch >= 0]
+    assert len(trained) == sum(outcome.epochs_run for outcome in whole.outcomes.values())
+
+
+def test_min_mode_measures_the_untrained_model(tmp_path):
+    class Loss(toy.Classifier):
+        def log(self, name, value, **options):
+            super().log(name, -value, **options)
+
+    result = toy.tuner(tmp_path, model=Loss, mode="min", start_value=None).search()
+    first = result.outcomes[Edge("start", "1-1")]
+    assert first.curve[0][1] == pytest.approx(0.7, abs=0.3)
+    assert first.value < first.curve[0][1]
+
+
+def test_diverged_edges_lose(tmp_path):
+    class Diverging(Scripted):
+        def __init__(self, lr=0.1, jump=1.0):
+            super().__init__([float("nan")] if jump > 1 else [0.5 + 0.001 * n for n in range(20)], lr=lr)
+
+    axes = [Axis("jump", [{"model.jump": 2.0}, {"model.jump": 1.0}])]
+    graph = TransitionGraph.lattice(axes=axes)
+    tuner = PathSearchTuner(
+        graph, model=Diverging, data=Points, trainer=partial(quiet_factory, tmp_path), monitor="val/acc",
+        dirpath=tmp_path / "run", progress=False, start_value=0.0,
+    )  # fmt: skip
+    result = tuner.search()
+    assert result.outcomes[Edge("start", "1")].value == 0.0  # the weights before the first epoch
+    assert result.path.steps[-1].state == "2"
+
+
+def quiet_factory(folder, **options):
+    return quiet_trainer(folder, **{"max_epochs": 6, **options})
+
+
+def test_search_of_nothing_but_nan_says_so(tmp_path):
+    graph = TransitionGraph({"a": {"model.lr": 1.0}}, [("start", "a")])
+    model = lambda lr: Scripted([float("nan")], lr=lr)  # noqa: E731
+    tuner = PathSearchTuner(
+        graph, model=model, data=Points, trainer=partial(quiet_factory, tmp_path), monitor="val/acc", mode="min",
+        dirpath=tmp_path / "run", progress=False,
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match="Every training diverged: no final state has a finite 'val/acc'"):
+        tuner.search()
+
+
+def test_metric_that_is_never_logged_is_named(tmp_path):
+    with pytest.raises(
+        RuntimeError, match="`monitor` must be a metric that validation logs, got 'val/scores'. Did you"
+    ):
+        toy.tuner(tmp_path, monitor="val/scores").search()
+
+
+def never(**options):
+    pytest.fail("something was built")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"model.learning_rate": 0.1}, "got 'model.learning_rate'. .*'model.lr', 'model.width'"),
+        ({"data.batch_sise": 8}, "got 'data.batch_sise'. Did you mean 'data.batch_size'"),
+        ({"module.lr": 0.1}, "got 'module.lr'. Did you mean 'model.lr'"),
+        ({"trainer.devices": 2}, "`trainer.devices` must be the same for all states"),
+        ({"trainer.strategy": "ddp"}, "`trainer.strategy` must be the same for all states"),
+    ],
+    ids=["model", "typo", "target", "devices", "strategy"],
+)
+def test_unknown_keys_fail_before_the_first_epoch(tmp_path, setting, message):
+    graph = TransitionGraph({"a": {}, "b": setting}, [("start", "a"), ("a", "b")])
+    with pytest.raises(ValueError, match=message):
+        toy.tuner(tmp_path, graph=graph).search()
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_objects_in_place_of_factories_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="`model` must be a function or class that makes a new one for every edge"):
+        toy.tuner(tmp_path, model=toy.Classifier())
+    with pytest.raises(ValueError, match="`model`, `data` and `trainer` must all be given"):
+        toy.tuner(tmp_path, model=None)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 5}, {"knee": {"patience": 4}}, {"monitor": "val/other"}, {"max_epochs": 3}],
+    ids=["seed", "knee", "monitor", "trainer"],
+)  # fmt: skip
+def test_folder_of_another_plan_is_refused(tmp_path, change):
+    toy.tuner(tmp_path).search()
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    with pytest.raises(JournalError, match="is the journal of another plan"):
+        toy.tuner(tmp_path, **change).search()
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
+
+
+def test_shape_of_the_network_must_stay(tmp_path):
+    graph = TransitionGraph({"a": {"model.width": 4}, "b": {"model.width": 6}}, [("start", "a"), ("a", "b")])
+    with pytest.raises(ValueError, match="A setting must not change the shape of the network"):
+        toy.tuner(tmp_path, graph=graph).search()
+
+
+def test_spawning_strategies_are_refused(tmp_path):
+    with pytest.raises(MisconfigurationException, match="Use `strategy='ddp'`"):
+        toy.tuner(tmp_path, devices=2, strategy="ddp_spawn").search()
+
+
+def test_callbacks_and_loggers_of_the_factory_are_fresh_for_every_edge(tmp_path):
+    seen = []
+
+    def trainer(callbacks, **options):
+        return Trainer(accelerator="cpu", max_epochs=2, enable_progress_bar=True, callbacks=callbacks, **options)
+
+    tuner = toy.tuner(tmp_path, trainer=trainer)
+    build = tuner.recipe.build
+
+    class Recipe:
+        check, describe, build_trainer = tuner.recipe.check, tuner.recipe.describe, tuner.recipe.build_trainer
+
+        def build(self, *args, **options):
+            experiment = build(*args, **options)
+            seen.append((id(experiment.trainer), experiment.trainer.default_root_dir))
+            return experiment
+
+    tuner.recipe = Recipe()
+    tuner.search()
+    assert len({folder for _, folder in seen}) == len(toy.graph().edges)
+
+
+def test_outcomes_are_in_the_journal_in_full(tmp_path):
+    toy.tuner(tmp_path).search()
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert len(lines) == 1 + len(toy.graph().edges)
+    edge = lines[1]
+    assert edge["edge"] == ["start", "1-1"]
+    assert edge["curve"][0] == [0, -1.0]
+    assert Path(tmp_path, "edges", "000_start--1-1", edge["weights"]).is_file()
+    assert "stopping_reason" in edge["details"]
