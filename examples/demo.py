@@ -37,11 +37,20 @@ def test_accuracy(recipe: ConfigRecipe, setting: dict[str, object], weights: Pat
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dirpath", default="runs/demo", help="Folder for everything that the demo writes.")
-    folder = Path(parser.parse_args().dirpath)
+    options, overrides = parser.parse_known_args()
+    folder = Path(options.dirpath)
     sys.argv = sys.argv[:1]  # LightningCLI takes words either from there or as arguments
     console = Console()
     started = time.monotonic()
-    config = ["--config", str(CONFIG), "--plan.dirpath", str(folder), "--data.init_args.root", f"{folder}-videos"]
+    config = [
+        "--config",
+        str(CONFIG),
+        "--plan.dirpath",
+        str(folder),
+        "--data.init_args.root",
+        f"{folder}-videos",
+        *overrides,
+    ]
 
     cli = command(console, "plan", *config)
     command(console, "follow", *config, "--path", str(folder / "path.yaml"))

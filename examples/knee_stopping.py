@@ -1,4 +1,4 @@
-"""Three lines stop any Lightning training at the knee of its validation curve: here, a network on points in a plane."""
+"""Three lines stop any Lightning training at the knee of its validation curve: a network on points in a plane."""
 
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything

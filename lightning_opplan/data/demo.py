@@ -74,9 +74,9 @@ def draw_video(name: str, generator: np.random.Generator) -> Iterator[Picture]:
             # There and back: what is seen between the two events must not give the first one away.
             pulse = np.sin(np.pi * np.clip((np.arange(length) - begin) / duration, 0, 1)) ** 2
             if event == "grow":
-                radius += pulse * generator.uniform(2.2, 3.0)
+                radius += pulse * generator.uniform(2.6, 3.4)
             else:
-                way = generator.choice([-1, 1]) * generator.uniform(7, 9)
+                way = generator.choice([-1, 1]) * generator.uniform(8, 10)
                 place[:, 0 if event == "slide" else 1] += way * pulse
     # A slow drift for all, so that standing still tells nothing.
     drift = np.cumsum(generator.normal(0, 0.12, size=(length, 2)), axis=0)
@@ -84,7 +84,7 @@ def draw_video(name: str, generator: np.random.Generator) -> Iterator[Picture]:
 
     colour = generator.uniform(0.55, 1.0, size=3)
     ground = generator.uniform(0.0, 0.35, size=3)
-    noise = generator.uniform(0.03, 0.12)
+    noise = generator.uniform(0.02, 0.07)
     ys, xs = np.mgrid[:_SIZE, :_SIZE]
     for (x, y), size in zip(place, radius, strict=True):
         blob = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * (size / 1.6) ** 2))[:, :, None]

@@ -1,0 +1,127 @@
+import itertools
+
+import pytest
+from rich.console import Console
+
+from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.path import OptimizationPath, PathStep
+from lightning_opplan.planning.search import EdgeOutcome, best_final
+from lightning_opplan.reporting import FollowDisplay, SearchDisplay, edge_table, path_table
+from lightning_opplan.reporting.terminal import duration
+from tests.planning.test_graph import lattice
+from tests.planning.test_search import solve
+
+
+def text(renderable, width=120):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(renderable)
+    return console.export_text()
+
+
+def recording(terminal, width=100, height=30):
+    return Console(width=width, height=height, record=True, file=open("/dev/null", "w"), force_terminal=terminal)
+
+
+@pytest.fixture
+def finished():
+    graph = lattice(lengths=2, rates=2)
+    outcomes, _ = solve(graph, lambda route: len(route) + route[-1].child.startswith("us") / 2)
+    return graph, outcomes
+
+
+def test_table_marks_path_and_best_parents(finished):
+    graph, outcomes = finished
+    lines = text(edge_table(graph, outcomes)).splitlines()
+    assert "14 of 14 edges done, 70 epochs, 0 s" in lines[0]
+    assert sum("★ path" in line for line in lines) == len([1 for line in lines if "★" in line]) >= 3
+    assert all("us/" in line or "us/" in previous for previous, line in itertools.pairwise(lines) if "★" in line)
+    assert sum(line.rstrip().endswith("best") for line in lines) >= 3
+
+
+def test_table_shows_what_runs_and_what_is_to_come():
+    graph = lattice(lengths=2, rates=1)
+    done = EdgeOutcome(edge=Edge("start", "cs/1-1"), value=None, knee_epoch=0, epochs_run=3)
+    running = {Edge("start", "cs/2-1"): ("0.5000", "4?", "7", "12 s", "running")}
+    lines = text(edge_table(graph, {done.edge: done}, running=running))
+    assert "1 of 6 edges done, 3 epochs, 0 s; 1 running" in lines
+    assert "diverged" in lines
+    assert "running" in lines
+
+
+def test_table_fits_the_terminal(finished):
+    graph, outcomes = finished
+    lines = text(edge_table(graph, outcomes, max_rows=5)).splitlines()
+    assert sum("start" in line or "/1-" in line or "/2-" in line for line in lines) == 5
+    assert any("9 more edges" in line for line in lines)
+
+
+def test_path_table_names_settings(finished):
+    graph, outcomes = finished
+    path = OptimizationPath.from_outcomes(graph, outcomes, best_final(graph, outcomes), monitor="val/acc")
+    lines = text(path_table(path))
+    assert f"The path: {path.total_epochs:g} epochs" in lines
+    assert "sampling us, clip_length 32, learning_rate 0.004" in lines
+
+
+def test_without_a_terminal_each_edge_is_a_line(finished):
+    graph, outcomes = finished
+    console = recording(terminal=False)
+    first, second = list(outcomes.values())[:2]
+    with SearchDisplay(graph, "max", console=console) as display:
+        display.resume({first.edge: first})
+        display.start(second.edge)
+        display.epoch(second.edge, 1, 0.5, None)
+        display.end(second)
+    assert console.export_text().splitlines() == [
+        "1 of 14 edges have finished before.",
+        f"[2/14] {second.edge}: {second.value:.4f} at epoch 3 of 5 (0 s)",
+    ]
+
+
+def test_in_a_terminal_the_table_is_live(finished):
+    graph, outcomes = finished
+    console = recording(terminal=True)
+    first = next(iter(outcomes.values()))
+    with SearchDisplay(graph, "max", console=console) as display:
+        display.resume({})
+        display.start(first.edge)
+        display.epoch(first.edge, 7, 0.1234, 5)
+    output = console.export_text()
+    assert "0.1234" in output
+    assert "5?" in output
+
+
+def test_disabled_display_is_silent(finished):
+    graph, outcomes = finished
+    console = recording(terminal=True)
+    with SearchDisplay(graph, "max", enabled=False, console=console) as display:
+        display.resume(outcomes)
+    assert console.export_text() == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_following_shows_states_and_epochs(terminal):
+    steps = tuple(PathStep(state=state, epochs=epochs) for state, epochs in (("a", 2), ("b", 3)))
+    console = recording(terminal)
+    with FollowDisplay(OptimizationPath(steps=steps), console=console) as display:
+        for step in steps:
+            display.start(step)
+            display.epoch(1)
+    output = console.export_text()
+    assert "a" in output
+    assert ("of 5 epochs" if terminal else "b: 3 epochs") in output
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (0.4, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (3599, "1 h 00 min"),
+        (3 * 3600, "3 h 00 min"),
+        (49 * 3600, "2 d 1 h"),
+    ],
+)
+def test_durations_are_short(seconds, written):
+    assert duration(seconds) == written

@@ -1,0 +1,95 @@
+"""Every example runs, and every command and piece of code of the README does what it says."""
+
+import re
+import runpy
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from lightning_opplan import OptimizationPath
+from lightning_opplan.cli import OpplanCLI, main
+from tests.conftest import PROJECT
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def run(*words, cwd):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        check=True,
+    ).stdout
+
+
+def test_all_examples_are_tested():
+    assert {file.name for file in (PROJECT / "examples").glob("*.py")} == {
+        "demo.py", "knee_stopping.py", "plan_in_python.py",
+    }  # fmt: skip
+
+
+def test_knee_stopping(tmp_path):
+    out = run(PROJECT / "examples" / "knee_stopping.py", cwd=tmp_path)
+    assert re.search(r"val/loss peaked at epoch \d+", out)
+
+
+def test_plan_in_python(tmp_path):
+    out = run(PROJECT / "examples" / "plan_in_python.py", cwd=tmp_path)
+    assert str(OptimizationPath.load(tmp_path / "runs" / "plan_in_python" / "path.yaml")) in out
+
+
+@pytest.mark.slow
+def test_demo(tmp_path):
+    small = ["--data.init_args.num_train", 4, "--data.init_args.num_test", 1, "--trainer.max_epochs", 2]
+    out = run(PROJECT / "examples" / "demo.py", "--dirpath", tmp_path / "demo", *small, cwd=tmp_path)
+    for expected in (
+        "$ opplan plan",
+        "$ opplan follow",
+        "$ opplan test",
+        "the path:",
+        "the best single state:",
+        "Report:",
+    ):
+        assert expected in out
+
+
+def test_python_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(PROJECT / "examples" / "plan_in_python.py"))
+    callback, plan = blocks("python")
+    exec(compile(callback, "README", "exec"), {"Trainer": lambda callbacks: callbacks})
+    exec(compile(plan, "README", "exec"), names)
+    assert (tmp_path / "runs" / "plan" / "report.html").exists()
+
+
+def test_yaml_of_the_readme(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["opplan"])
+    content = {
+        "model": {"class_path": "tests.tuner.toy.Classifier"},
+        "data": {"class_path": "tests.tuner.toy.Quadrants"},
+    }
+    for block in blocks("yaml"):
+        content.update(yaml.safe_load(block))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", "--config", str(tmp_path / "mine.yaml"), "--print_config"])
+    assert caught.value.code == 0
+    assert "lightning_opplan.KneeStopping" in capsys.readouterr().out
+
+
+def test_commands_of_the_readme_exist():
+    commands = re.findall(r"^\$ opplan (\w+)(.*)$", README, flags=re.MULTILINE)
+    assert {command for command, _ in commands} >= {"plan", "follow", "test", "report"}
+    assert {command for command, _ in commands} <= set(OpplanCLI.subcommands())
+    for file in re.findall(r"(?:configs|examples|benchmarks)/[\w.]+", README):
+        assert (PROJECT / file).is_file(), file
+    for target in re.findall(r"`?make (\w+)`?", README):
+        assert f"\n{target}:" in (PROJECT / "Makefile").read_text(), target
