@@ -91,5 +91,5 @@ def test_commands_of_the_readme_exist():
     assert {command for command, _ in commands} <= set(OpplanCLI.subcommands())
     for file in re.findall(r"(?:configs|examples|benchmarks)/[\w.]+", README):
         assert (PROJECT / file).is_file(), file
-    for target in re.findall(r"`?make (\w+)`?", README):
+    for target in re.findall(r"(?:\$ |`)make (\w+)", README):
         assert f"\n{target}:" in (PROJECT / "Makefile").read_text(), target

@@ -1,3 +1,4 @@
+import io
 import itertools
 
 import pytest
@@ -13,13 +14,13 @@ from tests.planning.test_search import solve
 
 
 def text(renderable, width=120):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(renderable)
     return console.export_text()
 
 
 def recording(terminal, width=100, height=30):
-    return Console(width=width, height=height, record=True, file=open("/dev/null", "w"), force_terminal=terminal)
+    return Console(width=width, height=height, record=True, file=io.StringIO(), force_terminal=terminal)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_following_shows_states_and_epochs(terminal):
             display.start(step)
             display.epoch(1)
     output = console.export_text()
-    assert "a" in output
+    assert "b" in output
     assert ("of 5 epochs" if terminal else "b: 3 epochs") in output
 
 
