@@ -88,6 +88,8 @@ def latest_gap(values):
     knee = None
     for count in range(10, len(values) + 1):
         fit = fit_curve(values[:count])
+        if fit.knee_epoch is None:  # constant so far
+            continue
         fitted = fit.predict(fit.epochs)
         for epoch, gap in enumerate((fitted.max() - fitted) / max(fit.rmse, 1e-12), start=1):
             gaps[epoch] = max(gaps.get(epoch, 0.0), gap)

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -385,6 +386,8 @@ def main(args: list[str] | None = None) -> OpplanCLI:
     Returns:
         The command line after its work, with `trainer`, `model` and `result`.
     """
+    # Lightning's own, on every call of it with newer versions of torch.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     try:
         return OpplanCLI(
             LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args

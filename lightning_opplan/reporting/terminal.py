@@ -46,7 +46,8 @@ class SearchDisplay:
 
     def __enter__(self) -> Self:
         if self.enabled and self.console.is_terminal:
-            self._live = Live(self._table(), console=self.console, refresh_per_second=4, transient=True)
+            # Made anew for every refresh: the time of the running edge goes on between its epochs.
+            self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
             self._live.start()
         return self
 
@@ -54,7 +55,6 @@ class SearchDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.update(self._table(), refresh=True)
             self._live.stop()
             self._live = None
 
@@ -92,7 +92,7 @@ class SearchDisplay:
 
     def _refresh(self) -> None:
         if self._live is not None:
-            self._live.update(self._table(), refresh=True)
+            self._live.refresh()
 
     def _table(self) -> Table:
         progress = None
