@@ -340,3 +340,32 @@ def test_one_line_is_enough(tmp_path):
     )  # fmt: skip
     trainer.fit(Scripted(CURVE), Points())
     assert trainer.checkpoint_callback.best_model_path.endswith("knee-epoch=3.ckpt")
+
+
+def test_other_name_of_lightning(tmp_path):
+    """The same callback in a project that imports `pytorch_lightning`."""
+    pl = pytest.importorskip("pytorch_lightning")
+
+    class Plain(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch, batch_idx):
+            return self.layer(batch[0]).pow(2).mean()
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val/acc", CURVE[self.current_epoch])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    stopping = knee_stopping()
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=50, callbacks=[stopping], logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, default_root_dir=str(tmp_path),
+    )  # fmt: skip
+    data = Points()
+    trainer.fit(Plain(), data.train_dataloader(), data.val_dataloader())
+    assert (trainer.current_epoch, stopping.knee_epoch) == (PEAK + 3, PEAK)
+    assert Path(stopping.knee_path).exists()

@@ -82,3 +82,43 @@ def test_two_processes_agree_and_resume_after_a_kill(tmp_path):
     assert finish(folder, devices=2) == expected
     edges = journal_edges(folder)
     assert len(edges) == len(set(edges)) == len(expected[0]["edges"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, {1, 130})], ids=["term", "ctrl-c"]
+)
+def test_stopped_search_says_so_by_its_status(tmp_path, number, status):
+    import yaml
+
+    from tests.test_cli import CONFIG
+
+    content = yaml.safe_load(yaml.safe_dump(CONFIG))
+    content["trainer"]["max_epochs"] = 400
+    content["plan"]["knee"]["patience"] = 300
+    content["plan"]["dirpath"] = str(tmp_path / "run")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "lightning_opplan",
+        "plan",
+        "--config",
+        str(tmp_path / "config.yaml"),
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("run/edges/*/checkpoints/*5.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode in ({status} if isinstance(status, int) else status)
+    assert journal_edges(tmp_path / "run") == []
