@@ -1,6 +1,7 @@
 """Figures of a search as SVG: the transition graph, and every edge's validation curve."""
 
 import io
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -144,7 +145,7 @@ def _draw_edge(
 ) -> None:
     colour = _PATH if is_chosen else _OTHER if is_best else _FAINT
     (x0, y0), (x1, y1) = places[edge.parent], places[edge.child]
-    bend = 0.0 if x1 - x0 == 1 else 0.16 if y1 >= y0 else -0.16
+    bend = _bend(edge, places)
     arrow = FancyArrowPatch(
         (x0, y0), (x1, y1), connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=11,
         shrinkA=19, shrinkB=19, color=colour, linewidth=2.2 if is_chosen else 1.1, zorder=3 if is_chosen else 1,
@@ -153,13 +154,29 @@ def _draw_edge(
     if outcome is None:
         return
     text = "diverged" if outcome.value is None else f"{outcome.value:.3f}\n× {outcome.knee_epoch:g}"
-    # On the arrow itself: the middle of a quadratic curve lies half way to its control point.
-    middle_x, middle_y = (x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2
     axes.text(
-        middle_x, middle_y, text, ha="center", va="center", fontsize=7, linespacing=0.95, zorder=4,
+        *_middle(edge, places, bend), text, ha="center", va="center", fontsize=7, linespacing=0.95, zorder=4,
         color=_PATH if is_chosen else _INK if is_best else _OTHER,
         bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
     )  # fmt: skip
+
+
+def _bend(edge: Edge, places: Mapping[str, tuple[float, float]]) -> float:
+    """Lead an edge that skips a column to the side where it keeps furthest from the states in between."""
+    if places[edge.child][0] - places[edge.parent][0] == 1:
+        return 0.0
+
+    def clearance(bend: float) -> float:
+        middle = _middle(edge, places, bend)
+        return min(math.dist(middle, place) for state, place in places.items() if state not in edge)
+
+    return max((0.16, -0.16, 0.26, -0.26), key=clearance)
+
+
+def _middle(edge: Edge, places: Mapping[str, tuple[float, float]], bend: float) -> tuple[float, float]:
+    """The middle of an edge's arrow: of a quadratic curve, half way to its control point."""
+    (x0, y0), (x1, y1) = places[edge.parent], places[edge.child]
+    return (x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2
 
 
 def _svg(figure: Figure) -> str:
