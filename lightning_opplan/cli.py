@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -304,10 +304,18 @@ def main(args: list[str] | None = None) -> OpplanCLI:
         print("opplan: interrupted; the same command goes on from here.", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
-        if not (_is_ours(error) or isinstance(error, OSError)):
+        sentence = next((cause for cause in _causes(error) if _is_ours(cause) or isinstance(cause, OSError)), None)
+        if sentence is None:
             raise
-        print(f"opplan: {error}", file=sys.stderr)
+        print(f"opplan: {sentence}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from: jsonargparse wraps what a constructor raises."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -248,6 +248,18 @@ def test_unknown_argument_ends_with_the_parsers_status(config, capsys):
     fails(capsys, "plan", "--config", config(), "--plan.knee.pattience", "3", status=2)
 
 
+def test_unknown_network_is_one_sentence(config, capsys):
+    network = {"network": "dg_p3d_resnet5", "num_classes": 4}
+    file = config(
+        model__class_path="lightning_opplan.VideoClassifier",
+        model__init_args=network,
+        plan__graph={"axes": [{"name": "rate", "settings": [{"model.learning_rate": 0.1}]}]},
+    )
+    error = fails(capsys, "plan", "--config", file)
+    assert error.startswith("opplan: `name` must be a registered network, got 'dg_p3d_resnet5'. Did you mean")
+    assert len(error.splitlines()) == 1
+
+
 def test_errors_of_others_keep_their_traceback(config):
     with pytest.raises(ZeroDivisionError):
         main(["plan", "--config", config(model__class_path="tests.test_cli.Faulty", model__init_args={})])

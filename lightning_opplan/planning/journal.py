@@ -5,6 +5,7 @@ synced before the search goes on; a kill can tear the last line only, and a torn
 cut off before the next one is written.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -44,6 +45,11 @@ class PlanRecord:
     seed: int
     knee: Mapping[str, Any]
     experiment: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that is the same for equal plans only."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -95,6 +101,8 @@ class Journal:
     def open(self, plan: PlanRecord) -> dict[Edge, EdgeOutcome]:
         """Start the journal of a plan, or go on with it.
 
+        A journal of another plan that has no finished edge yet is begun anew: it records nothing that could be lost.
+
         Returns:
             The outcomes of the edges that have finished already.
 
@@ -107,6 +115,9 @@ class Journal:
             return {}
         known, outcomes = self.read()
         difference = _first_difference(known.to_dict(), plan.to_dict())
+        if difference and not outcomes:
+            self.file.unlink()
+            return self.open(plan)
         if difference:
             raise JournalError(
                 f"{self.file} is the journal of another plan: {difference}. "

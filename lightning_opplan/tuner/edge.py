@@ -61,6 +61,7 @@ class EdgeJob:
         mode: Whether a higher or a lower value of it is better.
         knee: Arguments of `KneeStopping`.
         seed: Seed of the plan.
+        plan: Fingerprint of the plan; what another plan left in the folder is no use.
         folder: Where the edge writes.
     """
 
@@ -72,6 +73,7 @@ class EdgeJob:
     mode: Mode
     knee: Mapping[str, Any] = field(default_factory=dict)
     seed: int
+    plan: str
     folder: str
 
     @property
@@ -98,6 +100,7 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
         RuntimeError: If the metric is not logged.
         KeyboardInterrupt: If training was interrupted.
     """
+    ranks.decide(lambda: _claim(job))
     known = ranks.decide(lambda: _known_outcome(job))
     if known is not None:
         return known
@@ -233,6 +236,16 @@ def _initial_value(job: EdgeJob, experiment: Experiment) -> float | None:
         return None  # `KneeStopping` says what is wrong at the first validation of the fit
     value = float(trainer.strategy.broadcast(float(metric)))
     return value if math.isfinite(value) else None
+
+
+def _claim(job: EdgeJob) -> None:
+    """Mark the folder as the plan's, and empty it if it was another's."""
+    folder, mark = Path(job.folder), Path(job.folder, "plan.json")
+    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == {"plan": job.plan}:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _write_json(mark, {"plan": job.plan})
 
 
 def _known_outcome(job: EdgeJob) -> EdgeOutcome | None:

@@ -114,14 +114,15 @@ class PathSearchTuner:
         # The first Trainer only starts the processes, so that even the first decision is the same for all.
         ranks = Ranks(self.recipe.build_trainer(str(self.dirpath)))
         journal = Journal(self.dirpath / "journal.jsonl")
-        outcomes = ranks.decide(lambda: journal.open(self._plan()))
+        plan = self._plan()
+        outcomes = ranks.decide(lambda: journal.open(plan))
         display = SearchDisplay(self.graph, self.mode, enabled=self.progress and ranks.is_first)
         with display:
             display.resume(outcomes)
             while edges := runnable_edges(self.graph, outcomes):
                 edge = ranks.decide(lambda ready=edges: ready[0])  # type: ignore[misc]
                 display.start(edge)
-                outcome = run_edge(self._job(edge, outcomes), self.recipe, ranks, display.epoch)
+                outcome = run_edge(self._job(edge, outcomes, plan.fingerprint), self.recipe, ranks, display.epoch)
                 ranks.decide(lambda done=outcome: journal.append(done))  # type: ignore[misc]
                 outcomes = {**outcomes, edge: outcome}
                 display.end(outcome)
@@ -148,7 +149,7 @@ class PathSearchTuner:
             experiment={"start_value": self.start_value, **self.recipe.describe()},
         )
 
-    def _job(self, edge: Edge, outcomes: Mapping[Edge, EdgeOutcome]) -> EdgeJob:
+    def _job(self, edge: Edge, outcomes: Mapping[Edge, EdgeOutcome], plan: str) -> EdgeJob:
         parent_weights = None
         if edge.parent != START:
             parent_weights = str(
@@ -163,6 +164,7 @@ class PathSearchTuner:
             mode=self.mode,
             knee=self.knee,
             seed=self.seed,
+            plan=plan,
             folder=str(self._folder(edge)),
         )
 

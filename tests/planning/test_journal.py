@@ -87,10 +87,20 @@ def test_an_edge_counts_once(journal):
     ids=["seed", "monitor", "changed", "gone", "new"],
 )
 def test_journal_of_another_plan_is_refused(journal, changes, message):
+    journal.append(outcome("cs/1-1"))
     before = journal.file.read_bytes()
     with pytest.raises(JournalError, match=message):
         journal.open(plan(**changes))
     assert journal.file.read_bytes() == before
+
+
+def test_journal_without_a_finished_edge_makes_way(journal):
+    assert journal.open(plan(seed=2)) == {}
+    assert journal.read()[0].seed == 2
+
+
+def test_equal_plans_have_equal_fingerprints():
+    assert plan().fingerprint == plan().fingerprint != plan(seed=2).fingerprint
 
 
 def test_corrupted_line_is_named(journal):

@@ -40,7 +40,7 @@ def test_finished_search_trains_nothing_again(tmp_path, monkeypatch):
 def test_edges_keep_only_what_is_needed(tmp_path):
     toy.tuner(tmp_path).search()
     for folder in (tmp_path / "edges").iterdir():
-        assert {entry.name for entry in folder.iterdir()} == {"outcome.json", "weights.ckpt"}
+        assert {entry.name for entry in folder.iterdir()} == {"outcome.json", "plan.json", "weights.ckpt"}
 
 
 def test_weights_are_handed_over_and_y0_is_the_parents_value(tmp_path):
@@ -176,6 +176,20 @@ def test_folder_of_another_plan_is_refused(tmp_path, change):
     with pytest.raises(JournalError, match="is the journal of another plan"):
         toy.tuner(tmp_path, **change).search()
     assert (tmp_path / "journal.jsonl").read_bytes() == before
+
+
+def test_corrected_plan_takes_the_place_of_one_that_never_finished_an_edge(tmp_path):
+    class Failing(toy.Classifier):
+        def on_validation_epoch_end(self):
+            if self.trainer.current_epoch == 3:
+                raise ConnectionError("broken")
+
+    with pytest.raises(ConnectionError):
+        toy.tuner(tmp_path, model=Failing, seed=8).search()
+    assert list(tmp_path.glob("edges/*/checkpoints/*.ckpt"))
+    result = toy.tuner(tmp_path).search()
+    undisturbed = toy.tuner(tmp_path / "other").search()
+    assert toy.fingerprint(result, tmp_path) == toy.fingerprint(undisturbed, tmp_path / "other")
 
 
 def test_shape_of_the_network_must_stay(tmp_path):
