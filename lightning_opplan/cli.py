@@ -63,7 +63,6 @@ class OpplanCLI(LightningCLI):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # A search that is started again must be the same search.
         kwargs.setdefault("seed_everything_default", 0)
-        kwargs.setdefault("save_config_kwargs", {"overwrite": True})
         self.result: SearchResult | None = None
         """What `plan` found."""
         super().__init__(*args, **kwargs)
@@ -135,7 +134,7 @@ class OpplanCLI(LightningCLI):
         )
         self.result = tuner.search()
         folder = Path(options.dirpath)
-        print(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
+        self._say(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
 
     def follow(self) -> None:
         """Train along a path."""
@@ -145,10 +144,12 @@ class OpplanCLI(LightningCLI):
             path.check(options.graph.build())
         folder, recipe = Path(options.dirpath) / "follow", ConfigRecipe(self)
         weights = follow_path(path, recipe, dirpath=folder, setting=options.final_setting, seed=self._seed())
+        if not self.trainer.is_global_zero:
+            return
         # The network is to be tested as it was trained at last: sampled alike, for one.
         config = recipe.save({**path.steps[-1].setting, **options.final_setting}, folder / "config.yaml")
         file = os.path.relpath(weights)
-        print(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
+        self._say(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
 
     def report(self) -> None:
         """Make the report anew."""
@@ -159,6 +160,10 @@ class OpplanCLI(LightningCLI):
         only_plan = Namespace({"plan": self._get(self.config, "plan")})  # type: ignore[no-untyped-call]
         options: PlanOptions = self._parser(self.subcommand).instantiate_classes(only_plan)["plan"]
         return options
+
+    def _say(self, text: str) -> None:
+        if self.trainer.is_global_zero:
+            print(text)
 
     def _seed(self) -> int:
         return int(self._get(self.config, "seed_everything"))
@@ -171,6 +176,10 @@ class OpplanCLI(LightningCLI):
             callbacks: Further callbacks for the Trainer.
         """
         self.config[self.subcommand] = self.parsed(config)
+        self.save_config_kwargs = {
+            **self.save_config_kwargs,
+            "overwrite": True,
+        }  # an edge that resumes has one already
         self.__dict__.pop(
             "config_dump", None
         )  # or checkpoints would hold the hyper-parameters of the base configuration
@@ -228,6 +237,9 @@ class ConfigRecipe:
         """See `Recipe`."""
         config = self._merged(setting)
         trainer = config["trainer"]
+        # The search has a `KneeStopping` of its own; one of a plain fit would be in its way.
+        own = trainer["callbacks"] if isinstance(trainer["callbacks"], list) else [trainer["callbacks"]]
+        trainer["callbacks"] = [c for c in own if c and not c.get("class_path", "").endswith(".KneeStopping")]
         trainer.update(default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False)
         loggers = trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]
         for logger in loggers:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -31,8 +32,10 @@ CONFIG = {
 
 
 @pytest.fixture(autouse=True)
-def _no_words_of_pytest(monkeypatch):
+def _own_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["opplan"])
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
 
 
 @pytest.fixture
@@ -120,8 +123,20 @@ def test_loggers_write_below_their_edge(tmp_path, config):
 
 def test_fit_takes_the_same_file(tmp_path, config):
     callbacks = [{"class_path": "lightning_opplan.KneeStopping", "init_args": {"monitor": "val/score", "patience": 2}}]
-    cli = main(["fit", "--config", config(trainer__callbacks=callbacks, trainer__default_root_dir=str(tmp_path))])
+    file = config(trainer__callbacks=callbacks)
+    cli = main(["fit", "--config", file])
     assert cli.trainer.checkpoint_callback.knee_epoch is not None
+    main(["plan", "--config", file])
+    assert (tmp_path / "run" / "path.yaml").exists()
+
+
+def test_configuration_in_the_current_folder_is_not_written_over(config, tmp_path):
+    shutil.copy(config(), "config.yaml")
+    before = Path("config.yaml").read_text()
+    main(["plan", "--config", "config.yaml"])
+    with pytest.raises(RuntimeError, match=r"expected .*config.yaml to NOT exist"):
+        main(["fit", "--config", "config.yaml"])
+    assert Path("config.yaml").read_text() == before
 
 
 def test_own_script_with_fixed_classes(tmp_path):
@@ -164,8 +179,6 @@ def test_optimizers_of_the_command_line_are_planned_over(tmp_path):
 
 
 def _python_path():
-    import os
-
     return {**os.environ, "PYTHONPATH": str(PROJECT)}
 
 

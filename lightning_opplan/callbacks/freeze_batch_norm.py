@@ -30,19 +30,27 @@ class FreezeBatchNorm(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        layers = [module for module in pl_module.modules() if isinstance(module, _BatchNorm)]
+        layers = _batch_norms(pl_module)
         if len(layers) < 2:
             raise ValueError(
                 f"`FreezeBatchNorm` must have layers to freeze beside the first, got {type(pl_module).__name__} with "
                 f"{len(layers)} BatchNorm layer(s)."
             )
-        self._frozen = list(layers[1:])
-        for layer in self._frozen:
+        for layer in layers[1:]:
             # Before the strategy wraps the module, so that DDP does not wait for gradients that never come.
             layer.requires_grad_(False)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Only now: `sync_batchnorm` has put other layers in the place of those that `setup` saw.
+        self._frozen = _batch_norms(pl_module)[1:]
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         for layer in self._frozen:
             if layer.training:
                 layer.eval()
+
+
+def _batch_norms(module: nn.Module) -> list[nn.Module]:
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]

@@ -107,6 +107,7 @@ class KneeStopping(Checkpoint):
         self._folder = ""
         self._unsaved: float | None = None
         self._rates: list[float] | None = None
+        self._compared = False
         self._warned: set[str] = set()
 
     @property
@@ -187,10 +188,8 @@ class KneeStopping(Checkpoint):
             self._unsaved = epoch
         else:
             self._save(trainer, epoch)
+            self._prune(trainer, {*decision.plausible, epoch})
         self._apply(trainer, decision)
-        if finite is None and self.check_finite:
-            trainer.should_stop = True
-            self.stopping_reason = f"{self.monitor} became {value} at epoch {epoch:g}; training stopped."
         self._log(trainer)
 
     @override
@@ -225,31 +224,32 @@ class KneeStopping(Checkpoint):
         return os.path.join(os.path.abspath(trainer.log_dir or trainer.default_root_dir), "checkpoints")
 
     def _metric(self, trainer: Trainer) -> tuple[bool, float]:
-        """The monitored metric on rank 0, and whether there is one."""
-        metrics = trainer.callback_metrics
-        if self.monitor not in metrics:
+        """The monitored metric on rank 0, and whether there is one; the same answer on all ranks."""
+        metric = trainer.callback_metrics.get(self.monitor)
+        message = None
+        if metric is None:
             message = f"`monitor` must be a metric that validation logs, got {self.monitor!r}. " + suggestion(
-                self.monitor, metrics, label="Logged metrics"
+                self.monitor, trainer.callback_metrics, label="Logged metrics"
             )
+        elif metric.numel() != 1:
+            message = f"`monitor` must be a single number, got {self.monitor!r} of shape {tuple(metric.shape)}."
+        own = math.nan if metric is None or message else float(metric)
+        # Rank 0 may be the only one that logs: what it found is settled before anything else is exchanged.
+        message, value = trainer.strategy.broadcast((message, own))
+        if message is not None:
             if self.strict:
                 raise RuntimeError(message)
             self._warn_once("missing", message)
             return False, math.nan
-        metric = metrics[self.monitor]
-        if metric.numel() != 1:
-            raise RuntimeError(
-                f"`monitor` must be a single number, got {self.monitor!r} of shape {tuple(metric.shape)}."
-            )
-        value = metric.detach().double().reshape(())
-        if trainer.world_size > 1 and "unsynced" not in self._warned:
-            everywhere = trainer.strategy.all_gather(value.to(trainer.strategy.root_device, torch.float32))
-            if bool((everywhere != everywhere.flatten()[0]).any()) and not bool(everywhere.isnan().any()):
-                self._warn_once(
-                    "unsynced",
+        if trainer.world_size > 1 and not self._compared:
+            self._compared = True
+            everywhere = trainer.strategy.all_gather(torch.tensor(own, device=trainer.strategy.root_device))
+            if not bool(torch.isclose(everywhere, everywhere.flatten()[0], rtol=1e-6, equal_nan=True).all()):
+                rank_zero_warn(
                     f"{self.monitor!r} differs between processes; the first one's value decides. "
-                    "Log it with `sync_dist=True`, or as a torchmetrics object.",
+                    "Log it with `sync_dist=True`, or as a torchmetrics object."
                 )
-        return True, float(trainer.strategy.broadcast(value.item()))
+        return True, float(value)
 
     def _epoch(self, trainer: Trainer) -> float:
         """How many epochs have been trained at this validation."""
@@ -279,6 +279,9 @@ class KneeStopping(Checkpoint):
                 f"({_number(decision.knee_value)} on the fitted curve); nothing better came in the "
                 f"{epoch - (decision.knee_epoch or 0):g} epochs after it."
             )
+        elif self._points[-1][2] is None and self.check_finite and may_stop:
+            trainer.should_stop = True
+            self.stopping_reason = f"{self.monitor} was not finite at epoch {epoch:g}; training stopped."
         if self.verbose:
             rank_zero_info(
                 f"Epoch {epoch:g}: {self.monitor} = {_number(self._points[-1][2])}, "

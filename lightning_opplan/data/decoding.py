@@ -37,11 +37,16 @@ def count_frames(path: str | os.PathLike[str]) -> int:
     """Count the frames of a video by decoding it; what its header says is often wrong.
 
     Raises:
-        VideoError: If the file cannot be decoded to its end, or holds no frame.
+        VideoError: If the file cannot be decoded to its end, holds no frame, or frames of several sizes.
     """
-    count = sum(1 for _ in _frames(os.fspath(path)))
+    count, sizes = 0, set()
+    for frame in _frames(os.fspath(path)):
+        count += 1
+        sizes.add((frame.height, frame.width))
     if not count:
         raise VideoError(os.fspath(path), "no frame could be decoded")
+    if len(sizes) > 1:
+        raise VideoError(os.fspath(path), "the frames change their size")
     return count
 
 

@@ -158,12 +158,13 @@ class VideoDataModule(LightningDataModule):
     @override
     def train_dataloader(self) -> Loader:
         videos = self._split("train")
+        num_devices = self.trainer.world_size if self.trainer else 1
         return self._loader(
             TrainingClips(videos, self.train_spec),
             batch_size=self.batch_size,
             shuffle=True,
             # A last batch of one or two clips would upset the statistics of batch normalisation.
-            drop_last=len(videos) > self.batch_size,
+            drop_last=len(videos) // num_devices > self.batch_size,
         )
 
     @override

@@ -12,6 +12,9 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+import yaml
+
 from lightning_opplan.planning.messages import suggestion
 
 __all__ = ["START", "Axis", "Edge", "Setting", "TransitionGraph"]
@@ -102,7 +105,7 @@ class TransitionGraph:
         self.states: tuple[str, ...] = order
         self.edges: tuple[Edge, ...] = tuple(sorted(given, key=lambda e: (rank[e.child], rank[e.parent])))
         self.settings: Mapping[str, Setting] = MappingProxyType(
-            {START: {}, **{state: dict(settings[state]) for state in order[1:]}}
+            {START: {}, **{state: _plain_setting(state, settings[state]) for state in order[1:]}}
         )
         self._check_reachable()
         if finals is None:
@@ -203,6 +206,29 @@ class TransitionGraph:
             raise ValueError(
                 f"`edges` must lead from {START!r} to every state, got no way to {', '.join(map(repr, lost))}."
             )
+
+
+def _plain_setting(state: str, setting: Setting) -> dict[str, Any]:
+    """Turn NumPy scalars and tuples into what YAML and JSON hold; journals, paths and checkpoints need them plain."""
+    plain = {key: _plain(value) for key, value in setting.items()}
+    for key, value in plain.items():
+        try:
+            yaml.safe_dump(value)
+        except yaml.YAMLError:
+            raise ValueError(
+                f"`{key}` of state {state!r} must be a plain value (number, text, list, mapping), got {value!r}."
+            ) from None
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
 
 
 def _label(position: Iterable[int]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge, TransitionGraph
+from lightning_opplan.planning.messages import first_difference
 from lightning_opplan.planning.search import EdgeOutcome
 
 __all__ = ["Journal", "JournalError", "PlanRecord"]
@@ -114,7 +115,7 @@ class Journal:
             self._append({"type": "plan", "schema": _SCHEMA, **plan.to_dict()})
             return {}
         known, outcomes = self.read()
-        difference = _first_difference(known.to_dict(), plan.to_dict())
+        difference = first_difference(known.to_dict(), plan.to_dict())
         if difference and not outcomes:
             self.file.unlink()
             return self.open(plan)
@@ -198,22 +199,6 @@ def _parsed(file: Path, number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise JournalError(f"{file}, line {number}: must be a JSON object, got {content!r}.")
     return content
-
-
-def _first_difference(known: Any, given: Any, key: str = "") -> str | None:
-    """Say where two trees of JSON values first differ."""
-    if isinstance(known, dict) and isinstance(given, dict):
-        for name in [*known, *(name for name in given if name not in known)]:
-            place = f"{key}.{name}" if key else str(name)
-            if name not in given:
-                return f"`{place}` was {known[name]!r} and is gone"
-            if name not in known:
-                return f"`{place}` is new ({given[name]!r})"
-            difference = _first_difference(known[name], given[name], place)
-            if difference:
-                return difference
-        return None
-    return None if known == given else f"`{key}` was {known!r} and is now {given!r}"
 
 
 def _sync_directory(directory: Path) -> None:

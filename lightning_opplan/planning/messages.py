@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
-__all__ = ["checked_choice", "suggestion"]
+__all__ = ["checked_choice", "first_difference", "suggestion"]
 
 
 def suggestion(name: str, choices: Iterable[str], *, label: str = "Valid choices") -> str:
@@ -25,3 +26,19 @@ def checked_choice(argument: str, value: object, choices: Iterable[str]) -> None
     choices = tuple(choices)
     if value not in choices:
         raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+def first_difference(known: Any, given: Any, key: str = "") -> str | None:
+    """Say where two trees of JSON values first differ, or return `None`."""
+    if isinstance(known, dict) and isinstance(given, dict):
+        for name in [*known, *(name for name in given if name not in known)]:
+            place = f"{key}.{name}" if key else str(name)
+            if name not in given:
+                return f"`{place}` was {known[name]!r} and is gone"
+            if name not in known:
+                return f"`{place}` is new ({given[name]!r})"
+            difference = first_difference(known[name], given[name], place)
+            if difference:
+                return difference
+        return None
+    return None if known == given else f"`{key}` was {known!r} and is now {given!r}"

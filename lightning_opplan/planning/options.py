@@ -90,7 +90,7 @@ class PlanOptions:
         mode: Whether a higher or a lower value of it is better.
         graph: States and the edges between them.
         knee: When an edge stops.
-        start_value: Value of an untrained model; by default 0 if higher is better, measured otherwise.
+        start_value: Value of an untrained model; by default measured, and 0 where higher is better and it is above 0.
         final_setting: Goes on top of every state's setting when a path is followed.
     """
 

@@ -18,7 +18,8 @@ __all__ = ["OptimizationPath", "PathStep"]
 _FORMAT: Final = 1
 _HEADER: Final = """\
 # An optimization path: train each state in turn, for its number of epochs, from the weights of the one before.
-# Edit it freely; `opplan follow --path <this file>` trains along it. A state with 0 epochs keeps its weights.
+# `opplan follow --path <this file>` trains along it. Epochs may be edited freely; states and settings must be those of
+# `plan.graph`, where the configuration has one. A state with 0 epochs keeps the weights.
 """
 
 

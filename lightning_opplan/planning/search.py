@@ -15,7 +15,6 @@ __all__ = [
     "EdgeOutcome",
     "Outcomes",
     "best_final",
-    "is_settled",
     "path_to",
     "runnable_edges",
     "winning_edges",
@@ -50,11 +49,6 @@ class EdgeOutcome:
 
 
 Outcomes = Mapping[Edge, EdgeOutcome]
-
-
-def is_settled(graph: TransitionGraph, outcomes: Outcomes, state: str) -> bool:
-    """Whether all edges into a state have finished, so that its parent is decided."""
-    return all(Edge(parent, state) in outcomes for parent in graph.parents(state))
 
 
 def runnable_edges(graph: TransitionGraph, outcomes: Outcomes) -> tuple[Edge, ...]:

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from typing_extensions import override
 
@@ -34,12 +35,15 @@ from lightning_opplan.tuner.seeding import EpochSeed, derived_seed, seed_all
 __all__ = [
     "EdgeJob",
     "EpochListener",
+    "check_trainer",
+    "fit",
     "hushed",
     "load_weights",
     "newest_checkpoint",
     "quiet",
     "run_edge",
     "save_weights",
+    "write_json",
 ]
 
 EpochListener = Callable[[Edge, float, float | None, float | None], None]
@@ -56,7 +60,7 @@ class EdgeJob:
         edge: Parent and child state.
         setting: The child state's setting.
         parent_weights: File of the parent's weights; ``None`` for an edge from the start.
-        start_value: y₀ of an edge from the start; ``None`` to measure it.
+        start_value: y₀ of an edge from the start; ``None`` for the default.
         monitor: Metric to follow.
         mode: Whether a higher or a lower value of it is better.
         knee: Arguments of `KneeStopping`.
@@ -104,7 +108,7 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
     known = ranks.decide(lambda: _known_outcome(job))
     if known is not None:
         return known
-    checkpoints = os.path.join(job.folder, "checkpoints")
+    checkpoints = os.path.join(job.folder, "resume")  # apart from what callbacks of the user's write
     resume = ranks.decide(lambda: newest_checkpoint(checkpoints))
     first_epoch = 0 if resume is None else resume[1]
 
@@ -119,16 +123,16 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
     ]
     experiment = recipe.build(job.setting, callbacks=callbacks, folder=job.folder)
     trainer, model = experiment.trainer, experiment.model
+    check_trainer(trainer, callbacks)
     ranks.adopt(trainer)
     quiet(trainer)
     if job.parent_weights is not None:
         load_weights(model, job.parent_weights)
     if resume is None:
         stopping.initial_value = _initial_value(job, experiment)
-    trainer.fit(model, experiment.data, ckpt_path=None if resume is None else resume[0])
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    finish_loggers(trainer)
+    fit(experiment, None if resume is None else resume[0])
+    if not stopping.points:
+        raise RuntimeError(f"The training of {job.edge} ended without a validation: no batch, or no epoch, was run.")
 
     def finish() -> EdgeOutcome:
         knee_path = stopping.knee_path if stopping.knee_value is not None else None
@@ -144,26 +148,47 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
             weights=None if knee_path is None else os.path.basename(job.weights),
             details={"stopping_reason": stopping.stopping_reason},
         )
-        _write_json(Path(job.folder, _OUTCOME), {**asdict(outcome), "edge": list(outcome.edge)})
+        write_json(Path(job.folder, _OUTCOME), {**asdict(outcome), "edge": list(outcome.edge)})
         shutil.rmtree(checkpoints, ignore_errors=True)
         return outcome
 
     return ranks.decide(finish)
 
 
-def newest_checkpoint(folder: str) -> tuple[str, int] | None:
-    """Return the newest checkpoint of a folder that can be loaded, and the epoch (from 0) that follows it.
+def fit(experiment: Experiment, ckpt_path: str | None) -> None:
+    """Fit, and let an interruption through as what it was; Lightning turns Ctrl-C into an exit of status 1."""
+    try:
+        experiment.trainer.fit(experiment.model, experiment.data, ckpt_path=ckpt_path)
+    except SIGTERMException:
+        raise
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finish_loggers(experiment.trainer)
 
+
+def newest_checkpoint(folder: str) -> tuple[str, int] | None:
+    """Return the newest whole-epoch checkpoint that can be loaded, and the epoch (from 0) that follows it.
+
+    From within an epoch Lightning goes on with a loader that is shuffled anew: not the same run any more.
     What cannot be loaded is deleted, as is what a kill left half written.
+
+    Raises:
+        ValueError: If a checkpoint is whole, but holds objects that are not loaded for safety.
     """
     for leftover in Path(folder).glob("*.tmp"):
         leftover.unlink()
     candidates = sorted(Path(folder).glob("*.ckpt"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
     for file in candidates:
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-            return str(file), _next_epoch(content)
+            progress = torch.load(file, map_location="cpu", weights_only=True)["loops"]["fit_loop"]["epoch_progress"]
+            if progress["current"]["processed"] == progress["current"]["started"]:
+                return str(file), int(progress["current"]["processed"])
         except Exception as error:
+            if "Unsupported" in str(error):
+                raise ValueError(
+                    f"{file} holds objects that are not loaded for safety. Keep hyper-parameters and the state of "
+                    f"callbacks to plain Python and tensors. {' '.join(str(error).split())}"
+                ) from error
             rank_zero_warn(f"{file} cannot be loaded ({type(error).__name__}); training goes on from an earlier one.")
             file.unlink()
     return None
@@ -196,7 +221,8 @@ def load_weights(model: LightningModule, file: str) -> None:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"The weights of one state must fit the model of the next, but {file} does not. "
-            f"A setting must not change the shape of the network. {reason}"
+            "A setting must not change the shape of the network, and the model must build its layers in `__init__` "
+            f"or `configure_model`. {reason}"
         ) from error
 
 
@@ -224,8 +250,12 @@ def hushed() -> Iterator[None]:
 
 
 def _initial_value(job: EdgeJob, experiment: Experiment) -> float | None:
-    """Measure y₀, the value of the weights before the first epoch."""
-    if job.edge.parent == START and job.start_value is not None:
+    """Measure y₀, the value of the weights before the first epoch.
+
+    An untrained classifier is worth 0 in the paper; so is one here unless the metric is negative or is to fall.
+    """
+    untrained = job.edge.parent == START
+    if untrained and job.start_value is not None:
         return job.start_value
     trainer = experiment.trainer
     # Metrics that are reset in inference mode could not be updated in the fit, which validates without it.
@@ -235,6 +265,8 @@ def _initial_value(job: EdgeJob, experiment: Experiment) -> float | None:
     if metric is None:
         return None  # `KneeStopping` says what is wrong at the first validation of the fit
     value = float(trainer.strategy.broadcast(float(metric)))
+    if untrained and job.mode == "max" and value >= 0:
+        return 0.0
     return value if math.isfinite(value) else None
 
 
@@ -245,7 +277,7 @@ def _claim(job: EdgeJob) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    _write_json(mark, {"plan": job.plan})
+    write_json(mark, {"plan": job.plan})
 
 
 def _known_outcome(job: EdgeJob) -> EdgeOutcome | None:
@@ -257,13 +289,22 @@ def _known_outcome(job: EdgeJob) -> EdgeOutcome | None:
     return EdgeOutcome(**{**content, "edge": Edge(*content["edge"]), "curve": curve})
 
 
-def _next_epoch(checkpoint: Mapping[str, Any]) -> int:
-    """The epoch that a fit from this checkpoint begins with; the same one again if it was saved within an epoch."""
-    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-    return int(progress["processed"])
+def check_trainer(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
+    """Refuse a Trainer that would not train as asked, before it does."""
+    present = getattr(trainer, "callbacks", [])
+    if not all(callback in present for callback in callbacks):
+        raise ValueError(
+            "`trainer` must pass on `callbacks`, got a Trainer without them. "
+            "Write `lambda callbacks, **kw: Trainer(callbacks=[*callbacks, …], **kw)`."
+        )
+    if getattr(trainer, "fast_dev_run", False):
+        raise ValueError(
+            "`fast_dev_run` must be off for a plan or a path: it trains no epoch. Set `max_epochs` instead."
+        )
 
 
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all, and be sure that it is on the disk."""
     temporary = file.with_name(file.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as stream:
         json.dump(content, stream, allow_nan=False)

@@ -1,10 +1,11 @@
 """Train along a path: every state for its epochs, from the weights of the one before."""
 
+import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,20 @@ from typing_extensions import override
 
 from lightning_opplan.callbacks.saving import save_checkpoint_atomically
 from lightning_opplan.planning.graph import Setting
+from lightning_opplan.planning.messages import first_difference
 from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.reporting import FollowDisplay
-from lightning_opplan.tuner.edge import hushed, load_weights, newest_checkpoint, quiet, save_weights
-from lightning_opplan.tuner.ranks import Ranks, finish_loggers
+from lightning_opplan.tuner.edge import (
+    check_trainer,
+    fit,
+    hushed,
+    load_weights,
+    newest_checkpoint,
+    quiet,
+    save_weights,
+    write_json,
+)
+from lightning_opplan.tuner.ranks import Ranks
 from lightning_opplan.tuner.recipe import Recipe
 from lightning_opplan.tuner.seeding import EpochSeed, derived_seed, seed_all
 
@@ -60,7 +71,7 @@ def follow_path(
     with hushed():
         recipe.check(settings)
         ranks = Ranks(recipe.build_trainer(str(folder)))
-        ranks.decide(lambda: _claim(folder, path, settings))
+        ranks.decide(lambda: _claim(folder, path, settings, {"seed": seed, **recipe.describe()}))
         weights: str | None = None
         with FollowDisplay(path, enabled=progress and ranks.is_first) as display:
             for number, (step, values) in enumerate(zip(path.steps, settings, strict=True), start=1):
@@ -69,6 +80,7 @@ def follow_path(
                 weights = _train_step(step, values, weights, place, recipe, ranks, seed, display)
         final = folder / "weights.ckpt"
         ranks.decide(lambda: _publish(weights, final))
+        ranks.barrier()
     return final
 
 
@@ -88,7 +100,7 @@ def _train_step(
         return weights
     if ranks.decide(lambda: os.path.exists(result)):
         return result
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / "resume"
     resume = ranks.decide(lambda: newest_checkpoint(str(checkpoints)))
     step_seed = derived_seed(seed, "follow", folder.name)
     seed_all(derived_seed(step_seed, "build"))
@@ -101,16 +113,18 @@ def _train_step(
     ]
     experiment = recipe.build(setting, callbacks=callbacks, folder=str(folder))
     trainer, model = experiment.trainer, experiment.model
+    check_trainer(trainer, callbacks)
     ranks.adopt(trainer)
     quiet(trainer)
+    # There is no validation, so nothing for callbacks that watch its metrics.
+    watching = [callback for callback in trainer.callbacks if getattr(callback, "monitor", None) is not None]  # type: ignore[attr-defined]
+    for callback in watching:
+        trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
     trainer.limit_val_batches = 0
     trainer.fit_loop.max_epochs, trainer.fit_loop.min_epochs = math.ceil(step.epochs), None
     if weights is not None:
         load_weights(model, weights)
-    trainer.fit(model, experiment.data, ckpt_path=None if resume is None else resume[0])
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    finish_loggers(trainer)
+    fit(experiment, None if resume is None else resume[0])
 
     def finish() -> None:
         save_weights(last.path, result)
@@ -120,8 +134,8 @@ def _train_step(
     return result
 
 
-def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting]) -> None:
-    """Keep a copy of what is followed here, and refuse to mix it with anything else."""
+def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting], experiment: Mapping[str, Any]) -> None:
+    """Keep a copy of what is followed here, and how, and refuse to mix it with anything else."""
     steps = [
         PathStep(state=step.state, epochs=step.epochs, setting=setting)
         for step, setting in zip(path.steps, settings, strict=True)
@@ -134,6 +148,16 @@ def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting]) ->
             f"{OptimizationPath.load(file)}. Choose another folder, or delete this one."
         )
     followed.save(file)
+    given = json.loads(json.dumps(experiment, default=str))
+    record = folder / "experiment.json"
+    if record.is_file():
+        difference = first_difference(json.loads(record.read_text(encoding="utf-8")), given)
+        if difference:
+            raise ValueError(
+                f"`dirpath` must be a new folder for another configuration, got {str(folder)!r}, where {difference}. "
+                "Choose another folder, or delete this one."
+            )
+    write_json(record, given)
 
 
 def _publish(weights: str | None, final: Path) -> None:

@@ -55,8 +55,8 @@ class PathSearchTuner:
         mode: Whether a higher or a lower value of it is better.
         dirpath: Local folder of the search, for its journal, weights, logs and results.
         knee: Arguments of `KneeStopping`, such as ``{"patience": 10}``.
-        start_value: Value of an untrained model (y₀ of the edges from the start). By default 0 with ``mode="max"``, as
-            in the paper, and measured with ``mode="min"``.
+        start_value: Value of an untrained model (y₀ of the edges from the start). By default it is measured; with
+            ``mode="max"`` a value above 0 then counts as 0, what the paper takes an untrained classifier to be worth.
         seed: Seed of everything random in the search.
         progress: Show the table of edges while the search runs.
         recipe: In place of `model`, `data` and `trainer`: makes experiments in its own way.
@@ -94,7 +94,7 @@ class PathSearchTuner:
         self.monitor, self.mode = monitor, mode
         self.dirpath = Path(dirpath)
         self.knee = dict(knee or {})
-        self.start_value = 0.0 if start_value is None and mode == "max" else start_value
+        self.start_value = start_value
         self.seed, self.progress = seed, progress
 
     def search(self) -> SearchResult:
@@ -135,6 +135,7 @@ class PathSearchTuner:
         path = OptimizationPath.from_outcomes(self.graph, outcomes, final, monitor=self.monitor, mode=self.mode)
         ranks.decide(lambda: (path.save(self.dirpath / "path.yaml"), write_report(self.dirpath))[0])
         display.finish(path)
+        ranks.barrier()
         last = Edge(path.steps[-2].state if len(path.steps) > 1 else START, path.steps[-1].state)
         return SearchResult(path=path, outcomes=outcomes, weights=self._folder(last) / "weights.ckpt")
 

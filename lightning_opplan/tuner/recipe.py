@@ -46,7 +46,7 @@ class FactoryRecipe:
 
     Attributes:
         model: Returns a LightningModule.
-        data: Returns a LightningDataModule, or whatever `Trainer.fit` takes for training and validation.
+        data: Returns a LightningDataModule.
         trainer: Returns a Trainer; must pass on `callbacks` and `default_root_dir`.
     """
 
@@ -75,6 +75,9 @@ class FactoryRecipe:
                 open_prefixes.append(f"{name}.")
         for setting in settings:
             check_setting_keys(setting, valid, open_prefixes=tuple(open_prefixes))
+            for key in ("trainer.callbacks", "trainer.default_root_dir"):
+                if key in setting:
+                    raise ValueError(f"`{key}` must be left to the tuner, got a setting that changes it.")
 
     def build(self, setting: Setting, *, callbacks: Sequence[Callback], folder: str) -> Experiment:
         """See `Recipe`."""
@@ -120,8 +123,9 @@ def check_setting_keys(setting: Setting, valid: Iterable[str], *, open_prefixes:
 
 def _described(factory: Callable[..., Any]) -> str:
     """Name a factory and the arguments that a `functools.partial` binds."""
-    bound = getattr(factory, "keywords", {})
     inner = getattr(factory, "func", factory)
     name = f"{inner.__module__}.{inner.__qualname__}" if hasattr(inner, "__qualname__") else type(inner).__qualname__
-    plain = {key: value for key, value in sorted(bound.items()) if isinstance(value, str | int | float | bool)}
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in plain.items())})"
+    bound = [repr(value) for value in getattr(factory, "args", ())]
+    bound += [f"{key}={value!r}" for key, value in sorted(getattr(factory, "keywords", {}).items())]
+    # An address in memory is another one in the next process.
+    return f"{name}({', '.join(text for text in bound if ' at 0x' not in text)})"

@@ -43,6 +43,22 @@ def test_all_but_the_first_are_frozen(tmp_path):
     assert model.was_training == [True, False, False]
 
 
+def test_layers_that_the_strategy_puts_in_place_are_frozen(tmp_path):
+    """`sync_batchnorm` replaces every layer after `setup`."""
+
+    class Replacing(Normed):
+        def on_fit_start(self):
+            for block in self.layers:
+                replaced = nn.BatchNorm1d(1)
+                replaced.weight, replaced.bias = block[1].weight, block[1].bias
+                block[1] = replaced
+
+    model = Replacing()
+    quiet_trainer(tmp_path, callbacks=[FreezeBatchNorm()], max_epochs=1).fit(model, Points())
+    assert model.was_training == [True, False, False]
+    assert [bool(norm.running_mean.any()) for norm in model.norms()] == [True, False, False]
+
+
 def test_nothing_to_freeze_is_refused(tmp_path):
     trainer = quiet_trainer(tmp_path, callbacks=[FreezeBatchNorm()], max_epochs=1)
     with pytest.raises(ValueError, match="must have layers to freeze beside the first, got Normed with 1 BatchNorm"):

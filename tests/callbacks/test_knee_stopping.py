@@ -186,7 +186,7 @@ def test_nan_stops_training(tmp_path):
     stopping = knee_stopping()
     trainer, _ = fit(tmp_path, stopping, [*CURVE[:6], math.nan, *CURVE])
     assert trainer.current_epoch == 7
-    assert stopping.stopping_reason == "val/acc became nan at epoch 7; training stopped."
+    assert stopping.stopping_reason == "val/acc was not finite at epoch 7; training stopped."
     assert stopping.knee_epoch == 6
     assert stopping.points[-1] == (7, None)
 
@@ -369,3 +369,25 @@ def test_other_name_of_lightning(tmp_path):
     trainer.fit(Plain(), data.train_dataloader(), data.val_dataloader())
     assert (trainer.current_epoch, stopping.knee_epoch) == (PEAK + 3, PEAK)
     assert Path(stopping.knee_path).exists()
+
+
+@pytest.mark.parametrize("interval", [2, 3], ids=["at-the-end", "before-the-end"])
+def test_checkpoints_are_pruned_within_epochs_too(tmp_path, interval):
+    """Of four batches, a validation every three never falls on the last one."""
+    steep = [1 - math.exp(-0.02 * epoch) for epoch in range(1, 200)]
+    trainer, _ = fit(tmp_path, knee_stopping(), steep, val_check_interval=interval, max_epochs=30)
+    assert trainer.current_epoch == 30
+    assert len(list(tmp_path.rglob("*.ckpt"))) <= 2
+
+
+def test_resumed_after_a_stop_by_nan_it_trains_no_further(tmp_path):
+    values = [*CURVE[:6], math.nan, *CURVE[7:]]
+    keeper = lambda: ModelCheckpoint(save_last=True, enable_version_counter=False)  # noqa: E731
+    fit(tmp_path, knee_stopping(), values, callbacks=[keeper()])
+    again = knee_stopping()
+    with pytest.warns(UserWarning, match="exists and is not empty"):
+        trainer, _ = fit(
+            tmp_path, again, values, ckpt_path=str(tmp_path / "checkpoints" / "last.ckpt"), callbacks=[keeper()]
+        )
+    assert trainer.current_epoch == 7
+    assert again.stopping_reason == "val/acc was not finite at epoch 7; training stopped."

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from lightning_opplan.planning.graph import START, Axis, Edge, TransitionGraph
@@ -84,6 +85,12 @@ def test_parents_and_children_are_in_topological_order():
         assert graph.states.index(edge.parent) < graph.states.index(edge.child)
 
 
+def test_numpy_scalars_and_tuples_become_plain():
+    graph = TransitionGraph({"a": {"x": np.float64(0.5), "y": (np.int64(3), 4)}}, [(START, "a")])
+    assert graph.settings["a"] == {"x": 0.5, "y": [3, 4]}
+    assert type(graph.settings["a"]["x"]) is float
+
+
 def test_written_graph_orders_states_and_finds_finals():
     graph = TransitionGraph({"b": {"x": 1}, "a": {"x": 2}}, [("a", "b"), (START, "a")])
     assert graph.states == (START, "a", "b")
@@ -101,6 +108,7 @@ def test_written_graph_orders_states_and_finds_finals():
         (lambda: TransitionGraph({START: {}}, []), "must not name 'start'"),
         (lambda: TransitionGraph({"a": {}}, [(START, "a")], finals={"x": "z"}), "`finals` must name states"),
         (lambda: TransitionGraph({"a": {}}, [(START, "a")], finals={}), "at least one state"),
+        (lambda: TransitionGraph({"a": {"x": int}}, [(START, "a")]), "`x` of state 'a' must be a plain value"),
         (lambda: TransitionGraph.lattice(axes=[]), "`axes` must hold at least one axis"),
         (lambda: Axis("clip", []), "`settings` of axis 'clip' must hold at least one"),
         (lambda: Axis("clip", [{"a": 1}, {"b": 1}]), "must all name the same keys"),
@@ -123,8 +131,8 @@ def test_written_graph_orders_states_and_finds_finals():
         (lambda: lattice(starts=["1-9"]), "`starts` must name positions on the axes, got '1-9'"),
     ],
     ids=[
-        "cycle", "unreachable", "unknown", "start", "finals", "no-finals", "no-axes", "empty", "keys", "reversible",
-        "twice", "names", "branches", "starts",
+        "cycle", "unreachable", "unknown", "start", "finals", "no-finals", "plain", "no-axes", "empty", "keys",
+        "reversible", "twice", "names", "branches", "starts",
     ],
 )  # fmt: skip
 def test_unsound_graphs_are_refused(build, message):

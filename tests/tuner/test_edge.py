@@ -7,9 +7,9 @@ from lightning_opplan.tuner.edge import load_weights, newest_checkpoint, save_we
 from tests.tuner import toy
 
 
-def checkpoint(file, epoch, age):
+def checkpoint(file, epoch, age, within=0):
     file.parent.mkdir(exist_ok=True)
-    progress = {"fit_loop": {"epoch_progress": {"current": {"processed": epoch}}}}
+    progress = {"fit_loop": {"epoch_progress": {"current": {"processed": epoch - within, "started": epoch}}}}
     torch.save({"loops": progress, "state_dict": {}, "optimizer_states": [1], "callbacks": {}}, file)
     os.utime(file, (1000 - age, 1000 - age))
     return file
@@ -30,6 +30,19 @@ def test_what_a_kill_left_is_cleared_away(tmp_path):
     with pytest.warns(UserWarning, match="b.ckpt cannot be loaded"):
         assert newest_checkpoint(str(tmp_path)) == (str(older), 3)
     assert [file.name for file in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_checkpoints_from_within_an_epoch_are_passed_over(tmp_path):
+    whole = checkpoint(tmp_path / "a.ckpt", 3, age=5)
+    checkpoint(tmp_path / "b.ckpt", 4, age=1, within=1)
+    assert newest_checkpoint(str(tmp_path)) == (str(whole), 3)
+
+
+def test_checkpoint_with_unsafe_objects_is_kept_and_named(tmp_path):
+    torch.save({"hyper_parameters": {"folder": tmp_path}}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match="holds objects that are not loaded for safety"):
+        newest_checkpoint(str(tmp_path))
+    assert (tmp_path / "a.ckpt").exists()
 
 
 def test_no_checkpoint_means_the_beginning(tmp_path):

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 
+from lightning_opplan import KneeStopping
 from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.tuner.follow import follow_path
+from tests.conftest import quiet_trainer
 from tests.tuner import toy
 
 
@@ -41,7 +44,13 @@ def test_trains_every_state_for_its_epochs(tmp_path):
     file = follow(tmp_path, model=Counting)
     assert trained == [0.1] * 3 + [0.01] * 2
     assert file == tmp_path / "weights.ckpt"
-    assert {entry.name for entry in tmp_path.iterdir()} == {"01_a", "03_b", "followed.yaml", "weights.ckpt"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {
+        "01_a",
+        "03_b",
+        "experiment.json",
+        "followed.yaml",
+        "weights.ckpt",
+    }
 
 
 def test_weights_are_carried_along(tmp_path):
@@ -73,8 +82,22 @@ def test_interrupted_following_ends_the_same(tmp_path):
 
 def test_finished_following_trains_nothing(tmp_path):
     first = weights(follow(tmp_path))
-    again = follow(tmp_path, model=toy.Classifier)
-    assert equal(weights(again), first)
+    assert equal(weights(follow(tmp_path)), first)
+
+
+def test_folder_of_another_configuration_is_refused(tmp_path):
+    follow(tmp_path)
+    with pytest.raises(ValueError, match="got .*, where `seed` was 0 and is now 4"):
+        follow(tmp_path, seed=4)
+
+
+def test_callbacks_that_watch_validation_are_left_out(tmp_path):
+    def trainer(callbacks, **options):
+        watching = [EarlyStopping("val/score"), KneeStopping("val/score")]
+        return quiet_trainer(tmp_path, callbacks=[*watching, *callbacks], **options)
+
+    recipe = toy.tuner(tmp_path, trainer=trainer).recipe
+    assert follow_path(TWO, recipe, dirpath=tmp_path / "run", progress=False).exists()
 
 
 def test_fractions_of_epochs(tmp_path):

@@ -56,7 +56,7 @@ def test_search_killed_at_random_moments_ends_as_if_undisturbed(tmp_path):
         before, pause = len(journal_edges(folder)), generator.uniform(0, 0.3)
 
         def ready(place, before=before, pause=pause):
-            if len(journal_edges(place)) > before or list(Path(place).glob("edges/*/checkpoints/*")):
+            if len(journal_edges(place)) > before or list(Path(place).glob("edges/*/resume/*")):
                 time.sleep(pause)
                 return True
             return False
@@ -116,7 +116,7 @@ def test_stopped_search_says_so_by_its_status(tmp_path, number, status):
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("run/edges/*/checkpoints/*5.ckpt")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("run/edges/*/resume/*5.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
     process.communicate(timeout=60)

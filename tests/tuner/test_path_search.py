@@ -149,8 +149,9 @@ def never(**options):
         ({"module.lr": 0.1}, "got 'module.lr'. Did you mean 'model.lr'"),
         ({"trainer.devices": 2}, "`trainer.devices` must be the same for all states"),
         ({"trainer.strategy": "ddp"}, "`trainer.strategy` must be the same for all states"),
+        ({"trainer.callbacks": []}, "`trainer.callbacks` must be left to the tuner"),
     ],
-    ids=["model", "typo", "target", "devices", "strategy"],
+    ids=["model", "typo", "target", "devices", "strategy", "callbacks"],
 )
 def test_unknown_keys_fail_before_the_first_epoch(tmp_path, setting, message):
     graph = TransitionGraph({"a": {}, "b": setting}, [("start", "a"), ("a", "b")])
@@ -186,10 +187,65 @@ def test_corrected_plan_takes_the_place_of_one_that_never_finished_an_edge(tmp_p
 
     with pytest.raises(ConnectionError):
         toy.tuner(tmp_path, model=Failing, seed=8).search()
-    assert list(tmp_path.glob("edges/*/checkpoints/*.ckpt"))
+    assert list(tmp_path.glob("edges/*/resume/*.ckpt"))
     result = toy.tuner(tmp_path).search()
     undisturbed = toy.tuner(tmp_path / "other").search()
     assert toy.fingerprint(result, tmp_path) == toy.fingerprint(undisturbed, tmp_path / "other")
+
+
+def test_trainer_without_the_callbacks_is_refused(tmp_path):
+    def trainer(callbacks, **options):
+        return quiet_trainer(tmp_path, **options)
+
+    with pytest.raises(ValueError, match="`trainer` must pass on `callbacks`, got a Trainer without them"):
+        toy.tuner(tmp_path, trainer=trainer).search()
+
+
+def test_dry_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`fast_dev_run` must be off for a plan"):
+        toy.tuner(tmp_path, trainer=partial(quiet_factory, tmp_path, fast_dev_run=True)).search()
+    assert len((tmp_path / "journal.jsonl").read_text().splitlines()) == 1
+
+
+def test_training_without_a_batch_is_no_divergence(tmp_path):
+    with pytest.raises(RuntimeError, match="The training of start → 1-1 ended without a validation"):
+        toy.tuner(
+            tmp_path, trainer=partial(quiet_factory, tmp_path, max_epochs=0), start_value=None, mode="min"
+        ).search()
+
+
+def test_validation_within_epochs_resumes_as_if_undisturbed(tmp_path):
+    count = 0
+
+    class Interrupting(toy.Classifier):
+        def on_train_batch_start(self, batch, batch_idx):
+            nonlocal count
+            count += 1
+            if count in (37, 150, 233):
+                raise ConnectionError("interrupted")
+
+    trainer = partial(quiet_factory, tmp_path, val_check_interval=0.5)
+    whole = toy.tuner(tmp_path / "whole", trainer=trainer).search()
+    for _ in range(10):
+        try:
+            result = toy.tuner(tmp_path / "parts", model=Interrupting, trainer=trainer).search()
+            break
+        except ConnectionError:
+            pass
+    assert toy.fingerprint(result, tmp_path / "parts") == toy.fingerprint(whole, tmp_path / "whole")
+
+
+def test_untrained_model_counts_as_nothing_or_as_measured(tmp_path):
+    """A metric that is negative has no use for a y₀ of 0."""
+    result = toy.tuner(tmp_path, start_value=None).search()
+    assert result.outcomes[Edge("start", "1-1")].curve[0][1] == pytest.approx(-0.7, abs=0.3)
+
+    class Shifted(toy.Classifier):
+        def log(self, name, value, **options):
+            super().log(name, value + 5, **options)
+
+    result = toy.tuner(tmp_path / "shifted", start_value=None, model=Shifted).search()
+    assert result.outcomes[Edge("start", "1-1")].curve[0][1] == 0.0
 
 
 def test_shape_of_the_network_must_stay(tmp_path):
@@ -203,6 +259,7 @@ def test_spawning_strategies_are_refused(tmp_path):
         toy.tuner(tmp_path, devices=2, strategy="ddp_spawn").search()
 
 
+@pytest.mark.filterwarnings("ignore:.*`tensorboardX` has been removed.*")
 def test_callbacks_and_loggers_of_the_factory_are_fresh_for_every_edge(tmp_path):
     seen = []
 
