@@ -255,7 +255,7 @@ class KneeStopping(Checkpoint):
         """How many epochs have been trained at this validation."""
         num_batches = trainer.num_training_batches
         if math.isinf(num_batches):  # a stream: each validation ends an epoch
-            return float(self._points[-1][0]) + 1 if self._points else 1
+            return self._points[-1][0] + 1 if self._points else 1
         done = trainer.current_epoch + trainer.fit_loop.epoch_loop.batch_progress.current.ready / num_batches
         return int(done) if float(done).is_integer() else round(done, 6)
 
@@ -297,7 +297,7 @@ class KneeStopping(Checkpoint):
             )
 
     def _save(self, trainer: Trainer, epoch: float) -> None:
-        path = os.path.join(self._folder, f"knee-epoch={epoch:g}.ckpt")
+        path = os.path.join(self._folder, f"knee-epoch={epoch}.ckpt")
         self._kept[epoch] = path
         save_checkpoint_atomically(trainer, path, weights_only=self.save_weights_only)
 
