@@ -134,7 +134,8 @@ class OpplanCLI(LightningCLI):
         )
         self.result = tuner.search()
         folder = Path(options.dirpath)
-        self._say(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
+        if self.trainer.is_global_zero:
+            print(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
 
     def follow(self) -> None:
         """Train along a path."""
@@ -149,7 +150,7 @@ class OpplanCLI(LightningCLI):
         # The network is to be tested as it was trained at last: sampled alike, for one.
         config = recipe.save({**path.steps[-1].setting, **options.final_setting}, folder / "config.yaml")
         file = os.path.relpath(weights)
-        self._say(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
+        print(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
 
     def report(self) -> None:
         """Make the report anew."""
@@ -160,10 +161,6 @@ class OpplanCLI(LightningCLI):
         only_plan = Namespace({"plan": self._get(self.config, "plan")})  # type: ignore[no-untyped-call]
         options: PlanOptions = self._parser(self.subcommand).instantiate_classes(only_plan)["plan"]
         return options
-
-    def _say(self, text: str) -> None:
-        if self.trainer.is_global_zero:
-            print(text)
 
     def _seed(self) -> int:
         return int(self._get(self.config, "seed_everything"))
@@ -176,13 +173,10 @@ class OpplanCLI(LightningCLI):
             callbacks: Further callbacks for the Trainer.
         """
         self.config[self.subcommand] = self.parsed(config)
-        self.save_config_kwargs = {
-            **self.save_config_kwargs,
-            "overwrite": True,
-        }  # an edge that resumes has one already
-        self.__dict__.pop(
-            "config_dump", None
-        )  # or checkpoints would hold the hyper-parameters of the base configuration
+        # An edge that resumes has saved its configuration before.
+        self.save_config_kwargs = {**self.save_config_kwargs, "overwrite": True}
+        # Or checkpoints would hold the hyper-parameters of the base configuration.
+        self.__dict__.pop("config_dump", None)
         self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")

@@ -101,7 +101,8 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
         listener: Is told of every validation, on the first rank.
 
     Raises:
-        RuntimeError: If the metric is not logged.
+        RuntimeError: If the metric is not logged, or no validation was run.
+        ValueError: If the Trainer does not pass on its callbacks, or the parent's weights do not fit the model.
         KeyboardInterrupt: If training was interrupted.
     """
     ranks.decide(lambda: _claim(job))
@@ -142,7 +143,7 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
             edge=job.edge,
             value=stopping.knee_value,
             knee_epoch=stopping.knee_epoch or 0,
-            epochs_run=stopping.points[-1][0] if stopping.points else 0,
+            epochs_run=stopping.points[-1][0],
             curve=stopping.points,
             seconds=clock.seconds,
             weights=None if knee_path is None else os.path.basename(job.weights),

@@ -133,11 +133,15 @@ class PathSearchTuner:
                 "Start with a lower learning rate."
             )
         path = OptimizationPath.from_outcomes(self.graph, outcomes, final, monitor=self.monitor, mode=self.mode)
-        ranks.decide(lambda: (path.save(self.dirpath / "path.yaml"), write_report(self.dirpath))[0])
+        ranks.decide(lambda: self._publish(path))
         display.finish(path)
         ranks.barrier()
         last = Edge(path.steps[-2].state if len(path.steps) > 1 else START, path.steps[-1].state)
         return SearchResult(path=path, outcomes=outcomes, weights=self._folder(last) / "weights.ckpt")
+
+    def _publish(self, path: OptimizationPath) -> None:
+        path.save(self.dirpath / "path.yaml")
+        write_report(self.dirpath)
 
     def _plan(self) -> PlanRecord:
         rule = KneeRule(**{name: value for name, value in self.knee.items() if name in KneeRule.__dataclass_fields__})
