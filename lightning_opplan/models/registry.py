@@ -1,16 +1,18 @@
-"""The networks by name."""
+"""The networks by name, and the weights that they start from."""
 
+import inspect
 from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import partial
 from typing import Any, TypeVar
 
-from torch import nn
-
+from lightning_opplan.models.video_resnet import BOTTLENECKS, DEPTHS, ResidualBlock, VideoNetwork, VideoResNet
+from lightning_opplan.models.weights import download_image_weights, is_image_state, read_state
 from lightning_opplan.planning.messages import suggestion
 
-__all__ = ["get_model", "list_models", "register"]
+__all__ = ["get_model", "list_models", "load_weights", "register", "register_resnets"]
 
-Builder = Callable[..., nn.Module]
+Builder = Callable[..., VideoNetwork]
 B = TypeVar("B", bound=Builder)
 _BUILDERS: dict[str, Builder] = {}
 
@@ -27,23 +29,63 @@ def register(name: str) -> Callable[[B], B]:
     return add
 
 
-def get_model(name: str, **options: Any) -> nn.Module:
+def register_resnets(family: str, network: type[VideoResNet], block: type[ResidualBlock]) -> None:
+    """Register ``<family>_resnet18`` to ``<family>_resnet152``."""
+    for backbone, depths in DEPTHS.items():
+        builder = partial(network, block, depths=depths, bottleneck=backbone in BOTTLENECKS, backbone=backbone)
+        register(f"{family}_{backbone}")(builder)
+
+
+def get_model(name: str, *, weights: str | None = None, **options: Any) -> VideoNetwork:
     """Build a network.
 
     Args:
         name: One of `list_models()`.
-        options: What its builder takes, such as `num_classes`, `dropout` and `in_channels`.
+        weights: `"imagenet"` for torchvision's weights of the image network of the same depth, or the path of a file:
+            such weights, a checkpoint of the authors, or one of this package. By default the network starts at random.
+        options: What its builder takes: `num_classes` and, if wanted, `dropout`, `in_channels`,
+            `activation_checkpointing` and, for SlowFast, `alpha`.
 
     Raises:
-        ValueError: If there is no such network; the message names the closest ones.
+        ValueError: If there is no such network or option (the message names the closest ones), or the weights are not
+            those of this network.
+        FileNotFoundError: If the file of weights does not exist.
+        RuntimeError: If weights cannot be downloaded.
 
     Example:
         >>> type(get_model("dg_p3d_tiny", num_classes=4)).__name__
-        'VideoResNet'
+        'DualHeadVideoResNet'
     """
     if name not in _BUILDERS:
         raise ValueError(f"`name` must be a registered network, got {name!r}. {suggestion(name, _BUILDERS)}")
-    return _BUILDERS[name](**options)
+    builder = _BUILDERS[name]
+    parameters = inspect.signature(builder).parameters
+    for option in options:
+        if option not in parameters and "options" not in parameters:
+            raise ValueError(f"`options` must be those of {name!r}, got {option!r}. {suggestion(option, parameters)}")
+    network = builder(**options)
+    if weights is not None:
+        load_weights(network, weights)
+    return network
+
+
+def load_weights(network: VideoNetwork, weights: str) -> None:
+    """Let a network start from weights.
+
+    Args:
+        network: The network.
+        weights: See `get_model`.
+    """
+    if weights == "imagenet":
+        if network.backbone is None:
+            raise ValueError("`weights` must be the path of a file, got 'imagenet': torchvision has no such network.")
+        network.load_image_weights(download_image_weights(network.backbone))
+        return
+    state = read_state(weights)
+    if is_image_state(state):
+        network.load_image_weights(state)
+    else:
+        network.load_release_weights(state)
 
 
 def list_models(pattern: str = "*") -> list[str]:

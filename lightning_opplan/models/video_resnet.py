@@ -1,23 +1,25 @@
-"""The skeleton that the paper's 3D ConvNets share: one stem, four residual stages, one head or two.
+"""The skeleton that the paper's 3D ConvNets share: one stem, four stages of residual blocks, a classifier.
 
-What sets a network apart is its residual block; the file of each paper holds that block alone.
+What sets a network apart is how the 3×3 convolutions of its blocks see time. The file of each paper holds that alone.
 
 References:
     Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 4 and Figure 3.
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
+from typing_extensions import override
 
-__all__ = ["DEPTHS", "BlockBuilder", "VideoResNet", "downsampling"]
+from lightning_opplan.models.layers import PointwiseConv3d, StemConv3d, checkpointed, downsampling
+from lightning_opplan.models.weights import fitted, inflated, unwrapped
 
-BlockBuilder = Callable[..., nn.Module]
-"""Builds a residual block from ``(in_channels, width, *, index, spatial_stride)``; `index` counts the blocks of the
-whole network from 0."""
+__all__ = ["BOTTLENECKS", "DEPTHS", "ResidualBlock", "Stage", "VideoNetwork", "VideoResNet", "initialise", "scored"]
 
 DEPTHS: Final = {
     "resnet18": (2, 2, 2, 2),
@@ -28,86 +30,119 @@ DEPTHS: Final = {
 }
 """Blocks per stage (He et al., Table 1)."""
 
-_POOLED_FRAMES: Final = 4
+BOTTLENECKS: Final = ("resnet50", "resnet101", "resnet152")
+_EXPANSION: Final = 4  # output channels of a bottleneck per unit of its width
 
 
-class VideoResNet(nn.Module):
-    """A residual network for clips.
+class ResidualBlock(nn.Module, ABC):
+    """A basic block or a bottleneck whose 3×3 convolutions are left to the subclass.
 
-    The stem sees four frames at once and moves by four, so a clip of T frames has T/4 steps in time from there on.
-    With two heads, the last stage exists twice: the temporal head keeps the time steps and halves the space, the
-    spatial head keeps the space and takes the maximum over four time steps. Their scores are averaged.
+    The number in the name of a convolution and of its batch normalisation is that of torchvision's ResNet: 1 and 2 in
+    a basic block; in a bottleneck 2 alone, between the pointwise 1 and 3.
 
     Args:
-        block: Builder of the residual blocks.
-        expansion: Output channels of a block per unit of its width.
-        depths: Blocks in each of the four stages.
-        num_classes: Scores per head.
-        in_channels: Channels of the clip: 3 for RGB, 2 for optical flow.
-        dropout: Probability of dropping a feature before each classifier.
-        dual_head: Whether there is a spatial head beside the temporal one.
-        width: Channels of the stem and width of the first stage; doubled by every further stage.
-        stem_size: Height and width of the stem's kernel in pixels.
-
-    References:
-        Figure 3. Module names follow torchvision's ResNet; `layer4_dual` and `fc_dual` belong to the spatial head.
+        in_channels: Channels of the input.
+        width: Channels of the 3×3 convolutions.
+        index: Number of the block in the network, from 0.
+        spatial_stride: Stride of the block in height and width.
+        bottleneck: Whether it is a bottleneck, whose output has four times as many channels as its width.
     """
 
-    def __init__(
-        self,
-        block: BlockBuilder,
-        *,
-        expansion: int,
-        depths: Sequence[int],
-        num_classes: int,
-        in_channels: int = 3,
-        dropout: float = 0.5,
-        dual_head: bool = False,
-        width: int = 64,
-        stem_size: int = 7,
-    ) -> None:
+    def __init__(self, in_channels: int, width: int, *, index: int, spatial_stride: int, bottleneck: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(
-            in_channels,
-            width,
-            kernel_size=(4, stem_size, stem_size),
-            stride=(4, 2, 2),
-            padding=(0, stem_size // 2, stem_size // 2),
-            bias=False,
-        )
-        self.bn1 = nn.BatchNorm3d(width)
+        self.index, self.bottleneck = index, bottleneck
+        self.out_channels = width * (_EXPANSION if bottleneck else 1)
+        if bottleneck:
+            self.conv1: nn.Conv3d = PointwiseConv3d(in_channels, width)
+            self.bn1 = nn.BatchNorm3d(width)
+            self.add_convolution(2, width, width, spatial_stride)
+            self.bn2 = nn.BatchNorm3d(width)
+            self.conv3 = PointwiseConv3d(width, self.out_channels)
+            self.bn3 = nn.BatchNorm3d(self.out_channels)
+        else:
+            self.add_convolution(1, in_channels, width, spatial_stride)
+            self.bn1 = nn.BatchNorm3d(width)
+            self.add_convolution(2, width, width, 1)
+            self.bn2 = nn.BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        self.downsample = downsampling(in_channels, self.out_channels, spatial_stride)
 
-        def stage(number: int, *, spatial_stride: int) -> nn.Sequential:
-            first = sum(depths[:number])
-            before = width if number == 0 else width * 2 ** (number - 1) * expansion
-            after = width * 2**number * expansion
-            blocks = [
-                block(
-                    before if position == 0 else after,
-                    width * 2**number,
-                    index=first + position,
-                    spatial_stride=spatial_stride if position == 0 else 1,
-                )
-                for position in range(depths[number])
-            ]
-            return nn.Sequential(*blocks)
+    @property
+    def in_series(self) -> bool:
+        """Whether a temporal convolution follows the spatial one, or else is added to it."""
+        return True
 
-        self.layer1 = stage(0, spatial_stride=1)
-        self.layer2 = stage(1, spatial_stride=2)
-        self.layer3 = stage(2, spatial_stride=2)
-        self.layer4 = stage(3, spatial_stride=2)
-        self.dropout = nn.Dropout(dropout)
-        num_features = width * 8 * expansion
-        self.fc = nn.Linear(num_features, num_classes)
-        self.dual_head = dual_head
-        if dual_head:
-            self.frame_pool = nn.MaxPool3d((_POOLED_FRAMES, 1, 1), stride=(_POOLED_FRAMES, 1, 1))
-            self.layer4_dual = stage(3, spatial_stride=1)
-            self.fc_dual = nn.Linear(num_features, num_classes)
-        self.min_frames = 4 * (_POOLED_FRAMES if dual_head else 1)
-        _initialise(self)
+    @abstractmethod
+    def add_convolution(self, number: int, in_channels: int, out_channels: int, spatial_stride: int) -> None:
+        """Add the modules of the 3×3 convolution of this number, ``conv<number>`` and whatever goes with it."""
+
+    def convolve(self, number: int, x: Tensor) -> Tensor:
+        """Run the 3×3 convolution of this number with its batch normalisation, before the ReLU."""
+        return self.layer(f"bn{number}", self.layer(f"conv{number}", x))
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, T, H, W)`` to what is added to the shortcut: ``(B, out_channels, T, ⌈H/s⌉, ⌈W/s⌉)``."""
+        if not self.bottleneck:
+            return self.convolve(2, self.relu(self.convolve(1, x)))
+        inner = self.relu(self.convolve(2, self.relu(self.bn1(self.conv1(x)))))
+        out: Tensor = self.bn3(self.conv3(inner))
+        return out
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """Return the input, projected where channels or stride ask for it."""
+        return x if self.downsample is None else self.downsample(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, T, H, W)`` to ``(B, out_channels, T, ⌈H/s⌉, ⌈W/s⌉)``."""
+        out = self.residual(x)
+        out += self.shortcut(x)
+        activated: Tensor = self.relu(out)
+        return activated
+
+    def layer(self, name: str, x: Tensor) -> Tensor:
+        """Run the layer of this name."""
+        out: Tensor = self.get_submodule(name)(x)
+        return out
+
+
+class Stage(nn.Sequential):
+    """Residual blocks one after the other.
+
+    Args:
+        blocks: Modules whose output is the input of the next one.
+        activation_checkpointing: Keep only the inputs of each block for the backward pass, and compute the rest again.
+    """
+
+    def __init__(self, *blocks: nn.Module, activation_checkpointing: bool) -> None:
+        super().__init__(*blocks)
+        self.activation_checkpointing = activation_checkpointing
+
+    @override
+    def forward(self, input: Any) -> Any:
+        """Run the blocks."""
+        for block in self:
+            input = checkpointed(block, input) if self.activation_checkpointing and self.training else block(input)
+        return input
+
+
+class VideoNetwork(nn.Module, ABC):
+    """What every network of the package can do: score clips, and take weights from elsewhere.
+
+    Attributes:
+        heads: Names of the classifiers.
+        stems: Names of the convolutions that see the clip.
+        backbone: Name of the image network of the same depth in torchvision, or ``None`` if there is none.
+        min_frames: Frames of the shortest clip.
+        min_size: Height and width in px of the smallest clip.
+    """
+
+    heads: ClassVar[tuple[str, ...]] = ("fc",)
+    stems: ClassVar[tuple[str, ...]] = ("conv1",)
+
+    def __init__(self, *, backbone: str | None, min_frames: int, min_size: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.min_frames, self.min_size = min_frames, min_size
 
     def forward(self, clips: Tensor) -> Tensor:
         """Score clips.
@@ -116,11 +151,16 @@ class VideoResNet(nn.Module):
             clips: ``(B, C, T, H, W)``, normalised.
 
         Returns:
-            ``(B, num_classes)``: the mean of the heads' scores, before any softmax.
+            ``(B, num_classes)``, float32: the mean of the heads' scores, before any softmax.
         """
-        heads = self.forward_heads(clips)
-        return heads[0] if len(heads) == 1 else torch.stack(heads).mean(dim=0)
+        return self.fuse(self.forward_heads(clips))
 
+    @staticmethod
+    def fuse(heads: Sequence[Tensor]) -> Tensor:
+        """Average the scores ``(B, num_classes)`` of the heads."""
+        return heads[0] if len(heads) == 1 else torch.stack(tuple(heads)).mean(dim=0)
+
+    @abstractmethod
     def forward_heads(self, clips: Tensor) -> tuple[Tensor, ...]:
         """Score clips with each head, the temporal one first.
 
@@ -128,44 +168,164 @@ class VideoResNet(nn.Module):
             clips: ``(B, C, T, H, W)``, normalised.
 
         Returns:
-            One tensor ``(B, num_classes)`` per head.
+            One tensor ``(B, num_classes)``, float32, per head.
 
         Raises:
-            ValueError: If the clips have too few frames.
+            ValueError: If the clips have too few frames or pixels.
         """
-        if clips.ndim != 5 or clips.shape[2] < self.min_frames:
+
+    def image_name(self, name: str) -> str | None:
+        """Return the name in torchvision's ResNet of what a module starts from, ``None`` if there is no such."""
+        return name
+
+    def load_image_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Start from an image network of the same depth; the classifiers stay as they are.
+
+        Args:
+            state: State dictionary of torchvision's ResNet.
+
+        Raises:
+            ValueError: If it is of another depth or width; nothing has been changed then.
+        """
+        self.load_state_dict(inflated(self, state, image_name=self.image_name))
+        rank_zero_info(f"Started from an image network; {' and '.join(self.heads)} start at random.")
+
+    def load_release_weights(self, state: Mapping[str, Any]) -> None:
+        """Take over weights under the key names of the authors' checkpoints, strictly.
+
+        A classifier for another number of classes is left out and stays as it is, an RGB stem that meets another
+        number of channels is averaged over them; the log says so.
+
+        Args:
+            state: A state dictionary, or a checkpoint with one under ``"model"``, whose keys may start with
+                ``"module."``.
+
+        Raises:
+            ValueError: If keys are missing or left over, or shapes differ; nothing has been changed then.
+        """
+        fitting, notes = fitted(unwrapped(state), self.state_dict(), heads=self.heads, stems=self.stems)
+        self.load_state_dict(fitting)
+        for note in notes:
+            rank_zero_info(note)
+
+    def check_clips(self, clips: Tensor) -> None:
+        """Raise a `ValueError` that names the smallest clip unless clips are ``(B, C, T, H, W)`` and large enough."""
+        if clips.ndim != 5 or clips.shape[2] < self.min_frames or min(clips.shape[3:]) < self.min_size:
             raise ValueError(
-                f"`clips` must have the shape (B, C, T, H, W) with T ≥ {self.min_frames} frames, got "
-                f"{tuple(clips.shape)}."
+                f"`clips` must have the shape (B, C, T, H, W) with T ≥ {self.min_frames} frames and H, W ≥ "
+                f"{self.min_size} px, got {tuple(clips.shape)}."
             )
-        x = self.maxpool(self.relu(self.bn1(self.conv1(clips))))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        scores = self.fc(self.dropout(_pooled(self.layer4(x))))
-        if not self.dual_head:
-            return (scores,)
-        spatial = self.layer4_dual(self.frame_pool(x))
-        return scores, self.fc_dual(self.dropout(_pooled(spatial)))
 
 
-def downsampling(in_channels: int, out_channels: int, spatial_stride: int) -> nn.Sequential | None:
-    """Return the projection of a block's shortcut, or ``None`` where the shortcut is the identity."""
-    if in_channels == out_channels and spatial_stride == 1:
-        return None
-    return nn.Sequential(
-        nn.Conv3d(in_channels, out_channels, 1, stride=(1, spatial_stride, spatial_stride), bias=False),
-        nn.BatchNorm3d(out_channels),
-    )
+class VideoResNet(VideoNetwork):
+    """A residual network for clips with a single head.
+
+    The stem sees four frames at once and moves by four, so a clip of T frames has ⌊T/4⌋ steps in time from there on.
+
+    Args:
+        block: Class of the residual blocks.
+        depths: Blocks in each of the four stages.
+        num_classes: Scores per head.
+        bottleneck: Whether the blocks are bottlenecks.
+        backbone: Name of the image network of the same depth in torchvision.
+        in_channels: Channels of the clip: 3 for RGB, 2 for optical flow.
+        dropout: Probability of dropping a feature before each classifier.
+        width: Channels of the stem and width of the first stage; doubled by every further stage.
+        stem_size: Height and width of the stem's kernel in pixels.
+        min_frames: Frames of the shortest clip; a multiple of four.
+        min_size: Height and width in px of the smallest clip.
+        activation_checkpointing: Keep only the inputs of each block for the backward pass, and compute the rest again.
+
+    References:
+        Figure 3. Module names follow torchvision's ResNet and the released implementation.
+    """
+
+    def __init__(
+        self,
+        block: type[ResidualBlock],
+        *,
+        depths: Sequence[int],
+        num_classes: int,
+        bottleneck: bool = True,
+        backbone: str | None = None,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        width: int = 64,
+        stem_size: int = 7,
+        min_frames: int = 4,
+        min_size: int = 64,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(backbone=backbone, min_frames=min_frames, min_size=min_size)
+        self._block, self._depths, self._width, self._bottleneck = block, tuple(depths), width, bottleneck
+        self._activation_checkpointing = activation_checkpointing
+        self.conv1 = StemConv3d(in_channels, width, num_frames=4, size=stem_size)
+        self.bn1 = nn.BatchNorm3d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        self.layer1 = self.make_stage(0, spatial_stride=1)
+        self.layer2 = self.make_stage(1, spatial_stride=2)
+        self.layer3 = self.make_stage(2, spatial_stride=2)
+        self.layer4 = self.make_stage(3, spatial_stride=2)
+        self.dropout = nn.Dropout(dropout)
+        self.num_features = self._out_channels(3)
+        self.fc = nn.Linear(self.num_features, num_classes)
+        initialise(self)
+
+    @override
+    def forward_heads(self, clips: Tensor) -> tuple[Tensor, ...]:
+        return (self.classify(self.fc, self.layer4(self.trunk(clips))),)
+
+    def make_stage(self, number: int, *, spatial_stride: int) -> Stage:
+        """Make the blocks of a stage, 0 to 3, whose first one has this stride in height and width."""
+        before = self._width if number == 0 else self._out_channels(number - 1)
+        first = sum(self._depths[:number])
+        blocks = [
+            self._block(
+                before if position == 0 else self._out_channels(number),
+                self._width * 2**number,
+                index=first + position,
+                spatial_stride=spatial_stride if position == 0 else 1,
+                bottleneck=self._bottleneck,
+            )
+            for position in range(self._depths[number])
+        ]
+        return Stage(*blocks, activation_checkpointing=self._activation_checkpointing)
+
+    def stem(self, clips: Tensor) -> Tensor:
+        """Map clips ``(B, C, T, H, W)`` to ``(B, width, ⌊T/4⌋, ⌈H/4⌉, ⌈W/4⌉)``."""
+        self.check_clips(clips)
+        out: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(clips))))
+        return out
+
+    def trunk(self, clips: Tensor) -> Tensor:
+        """Run the stem and the first three stages: ``(B, 4·width, ⌊T/4⌋, ⌈H/16⌉, ⌈W/16⌉)``, times four if bottlenecks."""
+        out: Tensor = self.layer3(self.layer2(self.layer1(self.stem(clips))))
+        return out
+
+    def classify(self, classifier: nn.Linear, features: Tensor) -> Tensor:
+        """Average features ``(B, C, T, H, W)`` over time and space and score them: ``(B, num_classes)``."""
+        return scored(classifier, self.dropout(features.mean(dim=(2, 3, 4), dtype=torch.float32)))
+
+    def _out_channels(self, number: int) -> int:
+        width: int = self._width * 2**number
+        return width * (_EXPANSION if self._bottleneck else 1)
 
 
-def _pooled(features: Tensor) -> Tensor:
-    return features.mean(dim=(2, 3, 4))
+def scored(classifier: nn.Linear, features: Tensor) -> Tensor:
+    """Score features ``(B, C)`` in float32, under autocast, too: the rounding of bfloat16 would tie the top scores."""
+    device = features.device.type
+    scores: Tensor
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            scores = classifier(features)
+    else:
+        scores = classifier(features.to(classifier.weight.dtype)).float()
+    return scores
 
 
-def _initialise(network: nn.Module) -> None:
-    """Start as ResNets do (He et al., 2015); the last linear layer of a global context starts at zero."""
-    for name, module in network.named_modules():
+def initialise(network: nn.Module) -> None:
+    """Draw the kernels as ResNets do (He et al., "Delving Deep into Rectifiers", ICCV 2015)."""
+    for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear) and name.endswith(".fc2"):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)

@@ -85,7 +85,7 @@ class VideoClassifier(LightningModule):
     @override
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         clips, labels = batch
-        heads: tuple[Tensor, ...] = self.network.forward_heads(clips)  # type: ignore[operator]
+        heads: tuple[Tensor, ...] = self.network.forward_heads(clips)
         loss = torch.stack([functional.cross_entropy(scores, labels) for scores in heads]).sum()
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss

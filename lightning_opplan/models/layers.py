@@ -1,0 +1,145 @@
+"""Convolutions that the networks share, quick in the channels-last memory format, and activation checkpointing.
+
+Parameters, names and results are those of `torch.nn.Conv3d`. Only the way to the result differs, and only once the
+network was moved by ``network.to(memory_format=torch.channels_last_3d)``.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+from typing_extensions import override
+
+__all__ = ["PointwiseConv3d", "SpatialConv3d", "StemConv3d", "TemporalConv3d", "checkpointed", "downsampling"]
+
+_CHANNELS_LAST: Final = torch.channels_last_3d
+
+
+class PointwiseConv3d(nn.Conv3d):
+    """A 1×1×1 convolution without bias; in the channels-last format one matrix product.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        spatial_stride: Stride in height and width.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, spatial_stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, 1, stride=(1, spatial_stride, spatial_stride), bias=False)
+
+    @override
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``(B, C, T, H, W)`` to ``(B, C', T, ⌈H/stride⌉, ⌈W/stride⌉)``."""
+        if not input.is_contiguous(memory_format=_CHANNELS_LAST):
+            return super().forward(input)
+        stride = self.stride[-1]
+        positions = input.permute(0, 2, 3, 4, 1)
+        if stride > 1:
+            positions = positions[:, :, ::stride, ::stride]
+        return functional.linear(positions, self.weight.flatten(1)).permute(0, 4, 1, 2, 3)
+
+
+class SpatialConv3d(nn.Conv3d):
+    """A 1×3×3 convolution without bias.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Stride in height and width.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(
+            in_channels, out_channels, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
+        )
+
+
+class TemporalConv3d(nn.Conv3d):
+    """A 3×1×1 convolution without bias.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        spatial_stride: Stride in height and width.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, spatial_stride: int = 1) -> None:
+        stride = (1, spatial_stride, spatial_stride)
+        super().__init__(in_channels, out_channels, (3, 1, 1), stride=stride, padding=(1, 0, 0), bias=False)
+
+
+class StemConv3d(nn.Conv3d):
+    """A first convolution of k×s×s without bias that moves by k frames and two pixels.
+
+    No two of its steps share a frame. In the channels-last format the k frames of a step become channels of one image,
+    as k·C channels fill the vector units better than C = 3 do.
+
+    Args:
+        in_channels: Channels of the clip.
+        out_channels: Channels of the output.
+        num_frames: Frames k that it sees at once.
+        size: Height and width s of the kernel in pixels; odd.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, num_frames: int, size: int) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            (num_frames, size, size),
+            stride=(num_frames, 2, 2),
+            padding=(0, size // 2, size // 2),
+            bias=False,
+        )
+
+    @override
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``(B, C, T, H, W)`` to ``(B, C', ⌊T/k⌋, ⌈H/2⌉, ⌈W/2⌉)``."""
+        if not self.weight.is_contiguous(memory_format=_CHANNELS_LAST):
+            return super().forward(input)
+        batch, _, num_frames, height, width = input.shape
+        per_step = self.kernel_size[0]
+        steps = num_frames // per_step
+        images = input[:, :, : steps * per_step].reshape(batch, -1, steps, per_step, height, width)
+        images = images.permute(0, 2, 4, 5, 1, 3).reshape(batch * steps, height, width, -1).permute(0, 3, 1, 2)
+        kernel = self.weight.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        out = functional.conv2d(images, kernel, stride=self.stride[1:], padding=self.padding[1:])
+        return out.view(batch, steps, *out.shape[1:]).transpose(1, 2)
+
+
+def downsampling(in_channels: int, out_channels: int, spatial_stride: int) -> nn.Sequential | None:
+    """Return the projection of a block's shortcut, or ``None`` where the shortcut is the identity."""
+    if in_channels == out_channels and spatial_stride == 1:
+        return None
+    return nn.Sequential(PointwiseConv3d(in_channels, out_channels, spatial_stride), nn.BatchNorm3d(out_channels))
+
+
+def checkpointed(block: nn.Module, input: Any) -> Any:
+    """Run a block, keep only its input for the backward pass, and compute the rest again there.
+
+    The second run leaves the statistics of batch normalisation alone, so that training goes as without. The block must
+    draw no random numbers.
+    """
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    if not torch.compiler.is_compiling():  # the compiler drops the second update by itself
+        options["context_fn"] = lambda: (nullcontext(), _statistics_left_alone(block))
+    return checkpoint(block, input, **options)
+
+
+@contextmanager
+def _statistics_left_alone(module: nn.Module) -> Iterator[None]:
+    layers = [
+        layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training
+        and layer.track_running_stats
+    ]  # fmt: skip
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

@@ -1,0 +1,249 @@
+"""Weights from elsewhere: image networks inflated in time, and checkpoints under the authors' key names.
+
+References:
+    Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017 (inflation).
+    Qiu et al., "Learning Spatio-Temporal Representation with Pseudo-3D Residual Networks", ICCV 2017.
+    Wang et al., "Temporal Segment Networks", ECCV 2016 (averaging the RGB stem for optical flow).
+"""
+
+import pickle
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.models import get_model_weights
+
+__all__ = ["StateDict", "download_image_weights", "fitted", "inflated", "is_image_state", "read_state", "unwrapped"]
+
+StateDict = dict[str, Tensor]
+
+_WRAPPERS = ("model", "state_dict")
+_PREFIXES = ("module.", "network.")  # of DistributedDataParallel, and of VideoClassifier
+_CLASSIFIER = "fc."
+_NUM_NAMED = 8
+
+
+def read_state(path: str) -> StateDict:
+    """Read a state dictionary, alone or inside a checkpoint, onto the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no state dictionary, or more than tensors and plain values.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"`weights` must be 'imagenet' or the path of a file, got {path!r}, which does not exist."
+        ) from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"`weights` must be a file of tensors that loads with `weights_only=True`, got {path!r}: {reason}"
+        ) from error
+    return unwrapped(loaded)
+
+
+def unwrapped(state: Any) -> StateDict:
+    """Take the state dictionary of a network out of a checkpoint.
+
+    Args:
+        state: A state dictionary, or a checkpoint with one under ``"model"`` (the authors') or ``"state_dict"``
+            (Lightning's). Prefixes that wrappers put before the keys are taken off; what a LightningModule holds
+            beside its network is left out.
+
+    Raises:
+        ValueError: If there is none.
+
+    Example:
+        >>> unwrapped({"model": {"module.fc.bias": torch.zeros(1)}})
+        {'fc.bias': tensor([0.])}
+    """
+    for wrapper in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(
+            f"`weights` must hold a state dictionary, alone or under 'model' or 'state_dict', got {_described(state)}."
+        )
+    tensors: StateDict = dict(state)
+    for prefix in _PREFIXES:
+        if any(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return tensors
+
+
+def is_image_state(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether a state dictionary is that of an image network: its kernels have no extent in time."""
+    return not any(value.ndim == 5 for value in state.values())
+
+
+def download_image_weights(backbone: str) -> StateDict:
+    """Return torchvision's first ImageNet weights of a network, from its cache or by download.
+
+    Raises:
+        RuntimeError: If they can't be downloaded.
+    """
+    weights = get_model_weights(backbone)["IMAGENET1K_V1"]  # of the paper's time; V2 was trained another way
+    try:
+        state: StateDict = weights.get_state_dict(
+            progress=True, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except (URLError, OSError, RuntimeError) as error:
+        raise RuntimeError(
+            f"`weights='imagenet'` could not be downloaded from {weights.url}: {error}. Where there is no network, "
+            "download that file elsewhere and give its path as `weights`."
+        ) from error
+    return state
+
+
+def inflated(
+    network: nn.Module,
+    image: Mapping[str, Tensor],
+    *,
+    image_name: Callable[[str], str | None],
+) -> StateDict:
+    """Make the state of a video network from that of an image network of the same depth.
+
+    Every 2D kernel goes to the middle tap of its kernel in time, the others are zero. A temporal convolution in series
+    with the spatial one starts as the identity, one beside it as zero. So the network does to a still clip what the
+    image network does to its frame, except through layers that the latter lacks.
+
+    Args:
+        network: The video network; its own state stays as it is.
+        image: State of torchvision's ResNet.
+        image_name: Says from which module of the image network a module starts, ``None`` for none.
+
+    Returns:
+        The whole state of the network.
+
+    Raises:
+        ValueError: If the image network is of another depth or width.
+    """
+    state = dict(network.state_dict())
+    used = set()
+    missing = []
+
+    def source(key: str) -> Tensor | None:
+        used.add(key)
+        if key not in image:
+            missing.append(key)
+        return image.get(key)
+
+    for name, module in network.named_modules():
+        counterpart = image_name(name)
+        if isinstance(module, nn.Conv3d) and name.endswith("_t"):
+            block = network.get_submodule(name.rpartition(".")[0])
+            state[f"{name}.weight"] = _start_in_time(module.weight, identity=bool(block.in_series))
+        elif counterpart is None:
+            continue
+        elif isinstance(module, nn.Conv3d):
+            kernel = source(f"{counterpart}.weight")
+            if kernel is not None:
+                state[f"{name}.weight"] = _middle_tap(name, kernel, module.weight)
+        elif isinstance(module, _BatchNorm):
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                value = source(f"{counterpart}.{part}")
+                if value is not None:
+                    state[f"{name}.{part}"] = value
+    left = {key for key in image if not key.startswith(_CLASSIFIER) and not key.endswith("num_batches_tracked")} - used
+    _check(missing, left, _different(state, network.state_dict()))
+    return state
+
+
+def fitted(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, heads: Collection[str], stems: Collection[str]
+) -> tuple[StateDict, list[str]]:
+    """Make a state dictionary fit a network that differs in its classes or in the channels of its clips.
+
+    Args:
+        state: The state to take over.
+        own: The state of the network.
+        heads: Names of the classifiers; one for another number of classes is replaced by the network's own.
+        stems: Names of the first convolutions; kernels for other channels are averaged over them.
+
+    Returns:
+        The whole state, and a sentence on each thing that was changed.
+
+    Raises:
+        ValueError: If keys are missing or left over, or shapes differ.
+    """
+    state, notes = dict(state), []
+    for key in own:
+        # A BatchNorm that was frozen by the release is saved without its counter.
+        if key.endswith("num_batches_tracked") and key not in state:
+            state[key] = own[key]
+    for head in heads:
+        keys = [key for key in own if key.rpartition(".")[0] == head]
+        if any(key in state and len(state[key]) != len(own[key]) for key in keys):
+            count, wanted = len(state[keys[0]]), len(own[keys[0]])
+            notes.append(f"`{head}` starts anew: the weights are for {count} classes, the network for {wanted}.")
+            state |= {key: own[key] for key in keys}
+    for stem in stems:
+        key = f"{stem}.weight"
+        if key in state and state[key].shape[1] != own[key].shape[1]:
+            count, wanted = state[key].shape[1], own[key].shape[1]
+            notes.append(f"`{stem}` is averaged: the weights are for {count} channels, the network for {wanted}.")
+            state[key] = _averaged(state[key], wanted)
+    _check(own.keys() - state.keys(), state.keys() - own.keys(), _different(state, own))
+    return state, notes
+
+
+def _averaged(kernel: Tensor, num_channels: int) -> Tensor:
+    """Spread the mean over the input channels of a kernel over `num_channels`."""
+    mean = kernel.mean(dim=1, keepdim=True)
+    return mean.expand(-1, num_channels, *kernel.shape[2:]).clone()
+
+
+def _middle_tap(name: str, kernel: Tensor, own: Tensor) -> Tensor:
+    """Put a 2D kernel ``(Co, Ci, h, w)`` into the middle in time of one of shape ``(≥Co, ≥Ci, t, h, w)``.
+
+    Further input channels start at zero. Further output channels keep their random start: what follows starts by
+    ignoring them, and with zeros on both sides neither would ever learn.
+    """
+    is_stem = "." not in name.removeprefix("slow.")
+    if is_stem and kernel.shape[1] != own.shape[1]:
+        kernel = _averaged(kernel, own.shape[1])
+    num_out, num_in = kernel.shape[:2]
+    if kernel.ndim != 4 or kernel.shape[2:] != own.shape[3:] or num_out > own.shape[0] or num_in > own.shape[1]:
+        return kernel  # of another network, which the check of shapes will tell
+    new = own.detach().clone()
+    new[:num_out] = 0
+    new[:num_out, :num_in, own.shape[2] // 2] = kernel
+    return new
+
+
+def _start_in_time(own: Tensor, *, identity: bool) -> Tensor:
+    """Return a kernel ``(Co, Ci, 3, 1, 1)`` that passes on the first Co channels, or nothing."""
+    new = torch.zeros_like(own)
+    if identity:
+        count = min(own.shape[:2])
+        new[range(count), range(count), 1] = 1
+    return new
+
+
+def _different(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{key} {tuple(value.shape)} in place of {tuple(own[key].shape)}"
+        for key, value in state.items()
+        if key in own and value.shape != own[key].shape
+    ]
+
+
+def _check(missing: Collection[str], left: Collection[str], different: Collection[str]) -> None:
+    found = {"missing": missing, "left over": left, "of another shape": different}
+    if any(found.values()):
+        parts = [f"{len(keys)} {what} ({_named(keys)})" for what, keys in found.items() if keys]
+        raise ValueError(f"`weights` must be those of this network, got a file with keys {'; '.join(parts)}.")
+
+
+def _named(keys: Collection[str]) -> str:
+    keys = sorted(keys)
+    return ", ".join(keys[:_NUM_NAMED]) + (", …" if len(keys) > _NUM_NAMED else "")
+
+
+def _described(value: Any) -> str:
+    return f"one with {_named([str(key) for key in value])}" if isinstance(value, Mapping) else type(value).__name__
