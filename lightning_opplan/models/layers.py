@@ -132,14 +132,14 @@ def checkpointed(block: nn.Module, input: Any) -> Any:
 
 @contextmanager
 def _statistics_left_alone(module: nn.Module) -> Iterator[None]:
-    layers = [
-        layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training
-        and layer.track_running_stats
-    ]  # fmt: skip
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    momenta = [layer.momentum for layer in layers]
     for layer in layers:
-        layer.track_running_stats = False
+        layer.momentum = 0.0
     try:
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+            if layer.num_batches_tracked is not None:
+                layer.num_batches_tracked -= 1

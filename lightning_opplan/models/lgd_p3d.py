@@ -7,7 +7,6 @@ References:
 
 from typing import Any, ClassVar, Final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
@@ -71,7 +70,7 @@ class DiffusionVideoResNet(VideoResNet):
         x = self.stem(clips)
         x, g = self.layer4(self.layer3(self.layer2(self.layer1((x, x.mean(dim=(2, 3, 4)))))))
         local = self.classify(self.fc, x)
-        return (local, scored(self.fc_g, self.dropout(g.to(torch.float32)))) if self.training else (local,)
+        return (local, scored(self.fc_g, self.dropout(g))) if self.training else (local,)
 
 
 register_resnets("lgd_p3d", DiffusionVideoResNet, DiffusionP3DBlock)

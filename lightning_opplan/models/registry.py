@@ -59,10 +59,10 @@ def get_model(name: str, *, weights: str | None = None, **options: Any) -> Video
     if name not in _BUILDERS:
         raise ValueError(f"`name` must be a registered network, got {name!r}. {suggestion(name, _BUILDERS)}")
     builder = _BUILDERS[name]
-    parameters = inspect.signature(builder).parameters
+    valid = _options(builder)
     for option in options:
-        if option not in parameters and "options" not in parameters:
-            raise ValueError(f"`options` must be those of {name!r}, got {option!r}. {suggestion(option, parameters)}")
+        if option not in valid:
+            raise ValueError(f"`options` must be those of {name!r}, got {option!r}. {suggestion(option, valid)}")
     network = builder(**options)
     if weights is not None:
         load_weights(network, weights)
@@ -96,3 +96,15 @@ def list_models(pattern: str = "*") -> list[str]:
         ['dg_p3d_resnet50']
     """
     return sorted(name for name in _BUILDERS if fnmatch(name, pattern))
+
+
+def _options(builder: Builder) -> set[str]:
+    """Return the names that a builder takes by keyword, those that a subclass passes on included."""
+    made = builder.func if isinstance(builder, partial) else builder
+    names: set[str] = set()
+    for function in [base.__init__ for base in made.__mro__] if isinstance(made, type) else [made]:  # type: ignore[misc]
+        parameters = inspect.signature(function).parameters.values()
+        names |= {parameter.name for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY}
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return names

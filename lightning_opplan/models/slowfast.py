@@ -14,7 +14,15 @@ from typing_extensions import override
 
 from lightning_opplan.models.layers import SpatialConv3d, StemConv3d, TemporalConv3d
 from lightning_opplan.models.registry import register
-from lightning_opplan.models.video_resnet import DEPTHS, ResidualBlock, Stage, VideoNetwork, initialise, scored
+from lightning_opplan.models.video_resnet import (
+    DEPTHS,
+    ResidualBlock,
+    Stage,
+    VideoNetwork,
+    averaged,
+    initialise,
+    scored,
+)
 
 __all__ = ["SlowFast", "SlowFastBlock"]
 
@@ -157,8 +165,7 @@ class SlowFast(VideoNetwork):
             slow = torch.cat([slow, lateral(fast)], dim=1)
             slow = self.slow.stage(number)(slow)
             fast = self.fast.stage(number)(fast)
-        pooled = [features.mean(dim=(2, 3, 4), dtype=torch.float32) for features in (slow, fast)]
-        return (scored(self.fc, self.dropout(torch.cat(pooled, dim=1))),)
+        return (scored(self.fc, self.dropout(torch.cat([averaged(slow), averaged(fast)], dim=1))),)
 
     @override
     def image_name(self, name: str) -> str | None:

@@ -9,7 +9,7 @@ References:
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
@@ -19,7 +19,17 @@ from typing_extensions import override
 from lightning_opplan.models.layers import PointwiseConv3d, StemConv3d, checkpointed, downsampling
 from lightning_opplan.models.weights import fitted, inflated, unwrapped
 
-__all__ = ["BOTTLENECKS", "DEPTHS", "ResidualBlock", "Stage", "VideoNetwork", "VideoResNet", "initialise", "scored"]
+__all__ = [
+    "BOTTLENECKS",
+    "DEPTHS",
+    "ResidualBlock",
+    "Stage",
+    "VideoNetwork",
+    "VideoResNet",
+    "averaged",
+    "initialise",
+    "scored",
+]
 
 DEPTHS: Final = {
     "resnet18": (2, 2, 2, 2),
@@ -151,7 +161,7 @@ class VideoNetwork(nn.Module, ABC):
             clips: ``(B, C, T, H, W)``, normalised.
 
         Returns:
-            ``(B, num_classes)``, float32: the mean of the heads' scores, before any softmax.
+            ``(B, num_classes)``, at least float32: the mean of the heads' scores, before any softmax.
         """
         return self.fuse(self.forward_heads(clips))
 
@@ -168,7 +178,7 @@ class VideoNetwork(nn.Module, ABC):
             clips: ``(B, C, T, H, W)``, normalised.
 
         Returns:
-            One tensor ``(B, num_classes)``, float32, per head.
+            One tensor ``(B, num_classes)``, at least float32, per head.
 
         Raises:
             ValueError: If the clips have too few frames or pixels.
@@ -187,7 +197,7 @@ class VideoNetwork(nn.Module, ABC):
         Raises:
             ValueError: If it is of another depth or width; nothing has been changed then.
         """
-        self.load_state_dict(inflated(self, state, image_name=self.image_name))
+        self.load_state_dict(inflated(self, state, image_name=self.image_name, stems=self.stems))
         rank_zero_info(f"Started from an image network; {' and '.join(self.heads)} start at random.")
 
     def load_release_weights(self, state: Mapping[str, Any]) -> None:
@@ -207,6 +217,17 @@ class VideoNetwork(nn.Module, ABC):
         self.load_state_dict(fitting)
         for note in notes:
             rank_zero_info(note)
+
+    def to_channels_last(self) -> Self:
+        """Move to the channels-last memory format, in which most convolutions are quicker, and return the network.
+
+        Like ``.to(memory_format=torch.channels_last_3d)``, except that kernels of one position stay as they are. For
+        them both formats are the same but for their strides, which gradients would not match.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d) and max(module.kernel_size) > 1:
+                module.to(memory_format=torch.channels_last_3d)
+        return self
 
     def check_clips(self, clips: Tensor) -> None:
         """Raise a `ValueError` that names the smallest clip unless clips are ``(B, C, T, H, W)`` and large enough."""
@@ -299,29 +320,34 @@ class VideoResNet(VideoNetwork):
         return out
 
     def trunk(self, clips: Tensor) -> Tensor:
-        """Run the stem and the first three stages: ``(B, 4·width, ⌊T/4⌋, ⌈H/16⌉, ⌈W/16⌉)``, times four if bottlenecks."""
+        """Run the stem and the first three stages: ``(B, C', ⌊T/4⌋, ⌈H/16⌉, ⌈W/16⌉)``."""
         out: Tensor = self.layer3(self.layer2(self.layer1(self.stem(clips))))
         return out
 
     def classify(self, classifier: nn.Linear, features: Tensor) -> Tensor:
         """Average features ``(B, C, T, H, W)`` over time and space and score them: ``(B, num_classes)``."""
-        return scored(classifier, self.dropout(features.mean(dim=(2, 3, 4), dtype=torch.float32)))
+        return scored(classifier, self.dropout(averaged(features)))
 
     def _out_channels(self, number: int) -> int:
         width: int = self._width * 2**number
         return width * (_EXPANSION if self._bottleneck else 1)
 
 
+def averaged(features: Tensor) -> Tensor:
+    """Average features ``(B, C, T, H, W)`` over time and space in at least float32: ``(B, C)``."""
+    return features.mean(dim=(2, 3, 4), dtype=torch.promote_types(features.dtype, torch.float32))
+
+
 def scored(classifier: nn.Linear, features: Tensor) -> Tensor:
-    """Score features ``(B, C)`` in float32, under autocast, too: the rounding of bfloat16 would tie the top scores."""
+    """Score features ``(B, C)`` without rounding to bfloat16 under autocast, which would tie the top scores."""
     device = features.device.type
     scores: Tensor
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
-            scores = classifier(features)
+            scores = classifier(features.float())
     else:
-        scores = classifier(features.to(classifier.weight.dtype)).float()
-    return scores
+        scores = classifier(features.to(classifier.weight.dtype))
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def initialise(network: nn.Module) -> None:

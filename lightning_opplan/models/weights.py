@@ -105,6 +105,7 @@ def inflated(
     image: Mapping[str, Tensor],
     *,
     image_name: Callable[[str], str | None],
+    stems: Collection[str],
 ) -> StateDict:
     """Make the state of a video network from that of an image network of the same depth.
 
@@ -116,6 +117,7 @@ def inflated(
         network: The video network; its own state stays as it is.
         image: State of torchvision's ResNet.
         image_name: Says from which module of the image network a module starts, ``None`` for none.
+        stems: Names of the first convolutions; kernels for other channels are averaged over them.
 
     Returns:
         The whole state of the network.
@@ -143,7 +145,9 @@ def inflated(
         elif isinstance(module, nn.Conv3d):
             kernel = source(f"{counterpart}.weight")
             if kernel is not None:
-                state[f"{name}.weight"] = _middle_tap(name, kernel, module.weight)
+                if name in stems and kernel.shape[1] != module.in_channels:
+                    kernel = _averaged(kernel, module.in_channels)
+                state[f"{name}.weight"] = _middle_tap(kernel, module.weight)
         elif isinstance(module, _BatchNorm):
             for part in ("weight", "bias", "running_mean", "running_var"):
                 value = source(f"{counterpart}.{part}")
@@ -198,15 +202,12 @@ def _averaged(kernel: Tensor, num_channels: int) -> Tensor:
     return mean.expand(-1, num_channels, *kernel.shape[2:]).clone()
 
 
-def _middle_tap(name: str, kernel: Tensor, own: Tensor) -> Tensor:
+def _middle_tap(kernel: Tensor, own: Tensor) -> Tensor:
     """Put a 2D kernel ``(Co, Ci, h, w)`` into the middle in time of one of shape ``(≥Co, ≥Ci, t, h, w)``.
 
     Further input channels start at zero. Further output channels keep their random start: what follows starts by
     ignoring them, and with zeros on both sides neither would ever learn.
     """
-    is_stem = "." not in name.removeprefix("slow.")
-    if is_stem and kernel.shape[1] != own.shape[1]:
-        kernel = _averaged(kernel, own.shape[1])
     num_out, num_in = kernel.shape[:2]
     if kernel.ndim != 4 or kernel.shape[2:] != own.shape[3:] or num_out > own.shape[0] or num_in > own.shape[1]:
         return kernel  # of another network, which the check of shapes will tell
