@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch.nn import functional
@@ -88,3 +90,67 @@ def test_batch_norm_is_frozen_on_request(tmp_path):
     quiet_trainer(tmp_path, max_epochs=1, enable_checkpointing=False).fit(model, batches, batches)
     assert torch.equal(model.network.layer1[0].bn1.running_mean, before)
     assert not torch.equal(model.network.bn1.running_mean, stem)
+
+
+def test_network_starts_from_weights_and_the_log_says_so(tmp_path, caplog):
+    source = VideoClassifier("dg_p3d_tiny", 400)
+    torch.save({"model": source.network.state_dict()}, tmp_path / "kinetics.pth")
+    with caplog.at_level("INFO"):
+        model = classifier(weights=str(tmp_path / "kinetics.pth"))
+    assert torch.equal(model.network.conv1.weight, source.network.conv1.weight)
+    assert "`fc` starts anew: the weights are for 400 classes, the network for 6." in caplog.text
+
+
+def test_channels_are_last_unless_told_otherwise():
+    assert classifier().network.conv1.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert classifier(channels_last=False).network.conv1.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_whatever_the_precision(tmp_path, precision):
+    """Lightning's mixed precision refuses to clip the gradients of a fused optimizer."""
+    seen = []
+
+    class Watched(VideoClassifier):
+        def on_before_zero_grad(self, optimizer):
+            seen.append(optimizer.param_groups[0]["fused"])
+
+        def configure_gradient_clipping(self, optimizer, **options):
+            super().configure_gradient_clipping(optimizer, **options)
+            self.norm = torch.stack([p.grad.norm() for p in self.parameters()]).norm()
+
+    model = Watched("dg_p3d_tiny", 6)
+    batches = loader(clips(4))
+    options = {"max_epochs": 1, "enable_checkpointing": False, "gradient_clip_val": 0.01, "precision": precision}
+    quiet_trainer(tmp_path, **options).fit(model, batches, batches)
+    assert float(model.norm) == pytest.approx(0.01, rel=1e-3)
+    assert set(seen) == {precision == "32-true"}
+
+
+def fitted(tmp_path, **options):
+    torch.manual_seed(0)
+    model = classifier(dropout=0.0, **options)
+    batches = [clips(4, seed) for seed in range(3)]
+    trainer = quiet_trainer(tmp_path, max_epochs=2, enable_checkpointing=False)
+    trainer.fit(model, loader(*batches), loader(*batches, clips(3)))
+    return model
+
+
+@pytest.mark.slow
+def test_compiled_training_equals_the_plain_one(tmp_path):
+    options = {"freeze_batch_norm": True, "activation_checkpointing": True}
+    plain = fitted(tmp_path, **options)
+    graphs = torch._dynamo.utils.counters["stats"]
+    graphs.clear()
+    compiled = fitted(tmp_path, compile=True, **options)
+    assert graphs["unique_graphs"] == 3, "one for training, one for each of the two sizes of validation batches"
+    for key, value in compiled.state_dict().items():
+        torch.testing.assert_close(value, plain.state_dict()[key], rtol=1e-3, atol=1e-4)
+
+
+def test_copy_scores_with_its_own_network():
+    model = classifier().eval()
+    copied = copy.deepcopy(model)
+    torch.nn.init.zeros_(copied.network.fc.weight)
+    batch, _ = clips(1)
+    assert not torch.equal(model(batch), copied(batch))
