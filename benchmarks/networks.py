@@ -12,6 +12,7 @@ float32. On CUDA, TF32 is allowed, and one bfloat16 convolution is compared with
 """
 
 import argparse
+import ctypes
 import gc
 import platform
 import statistics
@@ -114,6 +115,8 @@ def process_status(key):
 
 def resident(device):
     gc.collect()
+    if device.type == "cpu":
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed, but is kept for later, would count as resident (glibc)
     return torch.cuda.memory_allocated() if device.type == "cuda" else process_status("VmRSS")
 
 
@@ -151,6 +154,19 @@ def variants(options):
     ]
 
 
+def figures(plain, runner, options):
+    forward, forward_ratio, _ = take_turns(plain, runner, "forward", options.seconds / 3)
+    training, training_ratio, turns = take_turns(plain, runner, "train", options.seconds)
+    return [
+        f"{options.batch / forward:.2f}",
+        f"{forward_ratio:.2f}×",
+        f"{options.batch / training:.2f}",
+        f"{training_ratio:.2f}×",
+        f"{runner.peak():.2f}",
+        str(turns),
+    ]
+
+
 def measure(name, frames, size, options, console):
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = get_model(name, num_classes=NUM_CLASSES).eval()
@@ -169,23 +185,13 @@ def measure(name, frames, size, options, console):
     for variant in variants(options):
         runner = Runner(name, variant, clips, labels) if variant != PLAIN else plain
         try:
-            forward, forward_ratio, _ = take_turns(plain, runner, "forward", options.seconds / 3)
-            training, training_ratio, turns = take_turns(plain, runner, "train", options.seconds)
-            memory = runner.peak()
+            cells = figures(plain, runner, options)
         except torch.OutOfMemoryError:
-            table.add_row(str(variant), *["out of memory"] * 2)
-            continue
-        table.add_row(
-            str(variant),
-            f"{options.batch / forward:.2f}",
-            f"{forward_ratio:.2f}×",
-            f"{options.batch / training:.2f}",
-            f"{training_ratio:.2f}×",
-            f"{memory:.2f}",
-            str(turns),
-        )
+            cells = ["out of memory"]
+        table.add_row(str(variant), *cells)
         del runner
         torch.compiler.reset()
+        gc.collect()
         if clips.is_cuda:
             torch.cuda.empty_cache()
     console.print(table)
@@ -223,6 +229,8 @@ def main():
         torch.backends.cudnn.allow_tf32 = True
         check_bf16(console)
     names = [name for pattern in options.networks for name in list_models(pattern)]
+    if not names:
+        parser.error(f"no network matches {' '.join(options.networks)}; there are {', '.join(list_models())}")
     for name in names:
         for clip in options.clips:
             frames, size = map(int, clip.split("x"))

@@ -34,7 +34,8 @@ class DualHeadVideoResNet(VideoResNet):
     heads: ClassVar[tuple[str, ...]] = ("fc", "fc_dual")
 
     def __init__(self, block: type[ResidualBlock], *, num_classes: int, **options: Any) -> None:
-        super().__init__(block, num_classes=num_classes, min_frames=4 * _POOLED_STEPS, **options)
+        super().__init__(block, num_classes=num_classes, **options)
+        self.min_frames *= _POOLED_STEPS
         self.frame_pool = nn.MaxPool3d((_POOLED_STEPS, 1, 1), stride=(_POOLED_STEPS, 1, 1))
         self.layer4_dual = self.make_stage(3, spatial_stride=1)
         self.fc_dual = nn.Linear(self.num_features, num_classes)

@@ -4,8 +4,7 @@ Parameters, names and results are those of `torch.nn.Conv3d`. Only the way to th
 network was moved by ``network.to(memory_format=torch.channels_last_3d)``.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Final
 
 import torch
@@ -101,11 +100,12 @@ class StemConv3d(nn.Conv3d):
         """Map ``(B, C, T, H, W)`` to ``(B, C', ⌊T/k⌋, ⌈H/2⌉, ⌈W/2⌉)``."""
         if not self.weight.is_contiguous(memory_format=_CHANNELS_LAST):
             return super().forward(input)
-        batch, _, num_frames, height, width = input.shape
+        batch, channels, num_frames, height, width = input.shape
         per_step = self.kernel_size[0]
         steps = num_frames // per_step
-        images = input[:, :, : steps * per_step].reshape(batch, -1, steps, per_step, height, width)
-        images = images.permute(0, 2, 4, 5, 1, 3).reshape(batch * steps, height, width, -1).permute(0, 3, 1, 2)
+        images = input[:, :, : steps * per_step].reshape(batch, channels, steps, per_step, height, width)
+        images = images.permute(0, 2, 4, 5, 1, 3).reshape(batch * steps, height, width, channels * per_step)
+        images = images.permute(0, 3, 1, 2)
         kernel = self.weight.flatten(1, 2).contiguous(memory_format=torch.channels_last)
         out = functional.conv2d(images, kernel, stride=self.stride[1:], padding=self.padding[1:])
         return out.view(batch, steps, *out.shape[1:]).transpose(1, 2)
@@ -126,20 +126,25 @@ def checkpointed(block: nn.Module, input: Any) -> Any:
     """
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
     if not torch.compiler.is_compiling():  # the compiler drops the second update by itself
-        options["context_fn"] = lambda: (nullcontext(), _statistics_left_alone(block))
+        options["context_fn"] = lambda: (nullcontext(), _StatisticsLeftAlone(block))
     return checkpoint(block, input, **options)
 
 
-@contextmanager
-def _statistics_left_alone(module: nn.Module) -> Iterator[None]:
-    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
+class _StatisticsLeftAlone:
+    """Keeps batch normalisation from updating its statistics; can be entered again, for a second backward pass."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._layers: list[tuple[_BatchNorm, float | None]] = []
+
+    def __enter__(self) -> None:
+        layers = [layer for layer in self._module.modules() if isinstance(layer, _BatchNorm) and layer.training]
+        self._layers = [(layer, layer.momentum) for layer in layers]
+        for layer in layers:
+            layer.momentum = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        for layer, momentum in self._layers:
             layer.momentum = momentum
             if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked -= 1

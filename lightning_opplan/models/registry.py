@@ -44,7 +44,7 @@ def get_model(name: str, *, weights: str | None = None, **options: Any) -> Video
         weights: `"imagenet"` for torchvision's weights of the image network of the same depth, or the path of a file:
             such weights, a checkpoint of the authors, or one of this package. By default the network starts at random.
         options: What its builder takes: `num_classes` and, if wanted, `dropout`, `in_channels`,
-            `activation_checkpointing` and, for SlowFast, `alpha`.
+            `activation_checkpointing`, and `alpha` and `lateral_frames` of SlowFast.
 
     Raises:
         ValueError: If there is no such network or option (the message names the closest ones), or the weights are not

@@ -73,7 +73,7 @@ class Pathway(nn.Module):
         self.bn1 = nn.BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
-        channels, index = width, 0
+        channels = width
         for number, depth in enumerate(depths):
             blocks = []
             for position in range(depth):
@@ -84,11 +84,11 @@ class Pathway(nn.Module):
                         in_channels,
                         width * 2**number,
                         temporal=temporal[number] and position < _TEMPORAL_BLOCKS[number],
-                        index=index,
+                        index=position,
                         spatial_stride=stride,
                     )
                 )
-                channels, index = blocks[-1].out_channels, index + 1
+                channels = blocks[-1].out_channels
             self.add_module(f"layer{number + 1}", Stage(*blocks, activation_checkpointing=activation_checkpointing))
         self.out_channels = channels
 
@@ -113,15 +113,15 @@ class SlowFast(VideoNetwork):
         depths: Blocks in each of the four stages.
         num_classes: Number of scores.
         alpha: Frames of the fast pathway per frame of the slow one.
-        lateral_frames: Frames that a convolution between the pathways sees; odd. The paper's Table 1 has 5; its GFLOPs
-            of ResNet-50 8×8 are those of 7.
+        lateral_frames: Frames that a convolution between the pathways sees; odd. By default 5, as in the paper's
+            Table 1, but 7 in ResNet-50 8×8, whose published GFLOPs are those of 7.
         backbone: Name of the image network of the same depth in torchvision; the slow pathway can start from it.
         in_channels: Channels of the clip: 3 for RGB, 2 for optical flow.
         dropout: Probability of dropping a feature before the classifier.
         activation_checkpointing: Keep only the inputs of each block for the backward pass, and compute the rest again.
 
     Raises:
-        ValueError: If `alpha` is not positive or `lateral_frames` not odd.
+        ValueError: If `alpha` is no positive integer or `lateral_frames` not odd.
     """
 
     stems: ClassVar[tuple[str, ...]] = ("slow.conv1", "fast.conv1")
@@ -132,17 +132,19 @@ class SlowFast(VideoNetwork):
         depths: Sequence[int],
         num_classes: int,
         alpha: int = 4,
-        lateral_frames: int = 5,
+        lateral_frames: int | None = None,
         backbone: str | None = None,
         in_channels: int = 3,
         dropout: float = 0.5,
         activation_checkpointing: bool = False,
     ) -> None:
-        if alpha < 1:
-            raise ValueError(f"`alpha` must be at least 1, got {alpha!r}: 4 for 8×8, 8 for 4×16.")
+        if not isinstance(alpha, int) or alpha < 1:
+            raise ValueError(f"`alpha` must be a positive integer, got {alpha!r}: 4 for 8×8, 8 for 4×16.")
+        if lateral_frames is None:
+            lateral_frames = 7 if (backbone, alpha) == ("resnet50", 4) else 5
         if lateral_frames < 1 or lateral_frames % 2 == 0:
             raise ValueError(f"`lateral_frames` must be odd, got {lateral_frames!r}.")
-        super().__init__(backbone=backbone, min_frames=alpha, min_size=64)
+        super().__init__(backbone=backbone, in_channels=in_channels, min_frames=alpha, min_size=64)
         self.alpha = alpha
         thin = _WIDTH // _BETA_INVERSE
         common: dict[str, Any] = {"depths": depths, "activation_checkpointing": activation_checkpointing}
@@ -184,5 +186,5 @@ def _lateral(channels: int, alpha: int, num_frames: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm3d(channels * 2), nn.ReLU(inplace=True))
 
 
-register("slowfast_resnet50")(partial(SlowFast, depths=DEPTHS["resnet50"], backbone="resnet50", lateral_frames=7))
-register("slowfast_resnet101")(partial(SlowFast, depths=DEPTHS["resnet101"], backbone="resnet101"))
+for _backbone in ("resnet50", "resnet101"):
+    register(f"slowfast_{_backbone}")(partial(SlowFast, depths=DEPTHS[_backbone], backbone=_backbone))

@@ -9,6 +9,7 @@ References:
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, Final, Self
 
 import torch
@@ -123,7 +124,7 @@ class Stage(nn.Sequential):
         activation_checkpointing: Keep only the inputs of each block for the backward pass, and compute the rest again.
     """
 
-    def __init__(self, *blocks: nn.Module, activation_checkpointing: bool) -> None:
+    def __init__(self, *blocks: Any, activation_checkpointing: bool = False) -> None:
         super().__init__(*blocks)
         self.activation_checkpointing = activation_checkpointing
 
@@ -142,6 +143,7 @@ class VideoNetwork(nn.Module, ABC):
         heads: Names of the classifiers.
         stems: Names of the convolutions that see the clip.
         backbone: Name of the image network of the same depth in torchvision, or ``None`` if there is none.
+        in_channels: Channels of the clips.
         min_frames: Frames of the shortest clip.
         min_size: Height and width in px of the smallest clip.
     """
@@ -149,9 +151,9 @@ class VideoNetwork(nn.Module, ABC):
     heads: ClassVar[tuple[str, ...]] = ("fc",)
     stems: ClassVar[tuple[str, ...]] = ("conv1",)
 
-    def __init__(self, *, backbone: str | None, min_frames: int, min_size: int) -> None:
+    def __init__(self, *, backbone: str | None, in_channels: int, min_frames: int, min_size: int) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.in_channels = backbone, in_channels
         self.min_frames, self.min_size = min_frames, min_size
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -197,8 +199,11 @@ class VideoNetwork(nn.Module, ABC):
         Raises:
             ValueError: If it is of another depth or width; nothing has been changed then.
         """
-        self.load_state_dict(inflated(self, state, image_name=self.image_name, stems=self.stems))
+        inflation, notes = inflated(self, state, image_name=self.image_name, stems=self.stems)
+        self.load_state_dict(inflation)
         rank_zero_info(f"Started from an image network; {' and '.join(self.heads)} start at random.")
+        for note in notes:
+            rank_zero_info(note)
 
     def load_release_weights(self, state: Mapping[str, Any]) -> None:
         """Take over weights under the key names of the authors' checkpoints, strictly.
@@ -231,10 +236,15 @@ class VideoNetwork(nn.Module, ABC):
 
     def check_clips(self, clips: Tensor) -> None:
         """Raise a `ValueError` that names the smallest clip unless clips are ``(B, C, T, H, W)`` and large enough."""
-        if clips.ndim != 5 or clips.shape[2] < self.min_frames or min(clips.shape[3:]) < self.min_size:
+        if (
+            clips.ndim != 5
+            or clips.shape[1] != self.in_channels
+            or clips.shape[2] < self.min_frames
+            or min(clips.shape[3:]) < self.min_size
+        ):
             raise ValueError(
-                f"`clips` must have the shape (B, C, T, H, W) with T ≥ {self.min_frames} frames and H, W ≥ "
-                f"{self.min_size} px, got {tuple(clips.shape)}."
+                f"`clips` must have the shape (B, C, T, H, W) with T ≥ {self.min_frames} frames, H, W ≥ "
+                f"{self.min_size} px and C = {self.in_channels} channels (`in_channels`), got {tuple(clips.shape)}."
             )
 
 
@@ -253,7 +263,6 @@ class VideoResNet(VideoNetwork):
         dropout: Probability of dropping a feature before each classifier.
         width: Channels of the stem and width of the first stage; doubled by every further stage.
         stem_size: Height and width of the stem's kernel in pixels.
-        min_frames: Frames of the shortest clip; a multiple of four.
         min_size: Height and width in px of the smallest clip.
         activation_checkpointing: Keep only the inputs of each block for the backward pass, and compute the rest again.
 
@@ -273,11 +282,10 @@ class VideoResNet(VideoNetwork):
         dropout: float = 0.5,
         width: int = 64,
         stem_size: int = 7,
-        min_frames: int = 4,
         min_size: int = 64,
         activation_checkpointing: bool = False,
     ) -> None:
-        super().__init__(backbone=backbone, min_frames=min_frames, min_size=min_size)
+        super().__init__(backbone=backbone, in_channels=in_channels, min_frames=4, min_size=min_size)
         self._block, self._depths, self._width, self._bottleneck = block, tuple(depths), width, bottleneck
         self._activation_checkpointing = activation_checkpointing
         self.conv1 = StemConv3d(in_channels, width, num_frames=4, size=stem_size)
@@ -341,12 +349,9 @@ def averaged(features: Tensor) -> Tensor:
 def scored(classifier: nn.Linear, features: Tensor) -> Tensor:
     """Score features ``(B, C)`` without rounding to bfloat16 under autocast, which would tie the top scores."""
     device = features.device.type
-    scores: Tensor
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        with torch.autocast(device, enabled=False):
-            scores = classifier(features.float())
-    else:
-        scores = classifier(features.to(classifier.weight.dtype))
+    known = torch.amp.is_autocast_available(device)  # the meta device is not
+    with torch.autocast(device, enabled=False) if known else nullcontext():
+        scores: Tensor = classifier(features.to(classifier.weight.dtype))
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 

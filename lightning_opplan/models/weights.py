@@ -6,7 +6,7 @@ References:
     Wang et al., "Temporal Segment Networks", ECCV 2016 (averaging the RGB stem for optical flow).
 """
 
-import pickle
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.error import URLError
@@ -21,7 +21,8 @@ __all__ = ["StateDict", "download_image_weights", "fitted", "inflated", "is_imag
 StateDict = dict[str, Tensor]
 
 _WRAPPERS = ("model", "state_dict")
-_PREFIXES = ("module.", "network.")  # of DistributedDataParallel, and of VideoClassifier
+_PARALLEL = "module."  # put before every key by DistributedDataParallel
+_NETWORK = "network."  # the network in a VideoClassifier
 _CLASSIFIER = "fc."
 _NUM_NAMED = 8
 
@@ -39,10 +40,11 @@ def read_state(path: str) -> StateDict:
         raise FileNotFoundError(
             f"`weights` must be 'imagenet' or the path of a file, got {path!r}, which does not exist."
         ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # the unpickler meets garbage with errors of any kind
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"which holds an object of {foreign[1]}" if foreign else "which is damaged or of another kind"
         raise ValueError(
-            f"`weights` must be a file of tensors that loads with `weights_only=True`, got {path!r}: {reason}"
+            f"`weights` must be a file of tensors that loads with `weights_only=True`, got {path!r}, {reason}."
         ) from error
     return unwrapped(loaded)
 
@@ -69,10 +71,9 @@ def unwrapped(state: Any) -> StateDict:
         raise ValueError(
             f"`weights` must hold a state dictionary, alone or under 'model' or 'state_dict', got {_described(state)}."
         )
-    tensors: StateDict = dict(state)
-    for prefix in _PREFIXES:
-        if any(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    tensors: StateDict = {key.removeprefix(_PARALLEL): value for key, value in state.items()}
+    if any(key.startswith(_NETWORK) for key in tensors):
+        tensors = {key.removeprefix(_NETWORK): value for key, value in tensors.items() if key.startswith(_NETWORK)}
     return tensors
 
 
@@ -106,7 +107,7 @@ def inflated(
     *,
     image_name: Callable[[str], str | None],
     stems: Collection[str],
-) -> StateDict:
+) -> tuple[StateDict, list[str]]:
     """Make the state of a video network from that of an image network of the same depth.
 
     Every 2D kernel goes to the middle tap of its kernel in time, the others are zero. A temporal convolution in series
@@ -120,14 +121,15 @@ def inflated(
         stems: Names of the first convolutions; kernels for other channels are averaged over them.
 
     Returns:
-        The whole state of the network.
+        The whole state of the network, and a sentence on each stem that was averaged.
 
     Raises:
         ValueError: If the image network is of another depth or width.
     """
     state = dict(network.state_dict())
-    used = set()
-    missing = []
+    used: set[str] = set()
+    missing: list[str] = []
+    notes: list[str] = []
 
     def source(key: str) -> Tensor | None:
         used.add(key)
@@ -145,8 +147,8 @@ def inflated(
         elif isinstance(module, nn.Conv3d):
             kernel = source(f"{counterpart}.weight")
             if kernel is not None:
-                if name in stems and kernel.shape[1] != module.in_channels:
-                    kernel = _averaged(kernel, module.in_channels)
+                if name in stems:
+                    kernel = _fitting_stem(name, kernel, module.in_channels, notes)
                 state[f"{name}.weight"] = _middle_tap(kernel, module.weight)
         elif isinstance(module, _BatchNorm):
             for part in ("weight", "bias", "running_mean", "running_var"):
@@ -155,7 +157,7 @@ def inflated(
                     state[f"{name}.{part}"] = value
     left = {key for key in image if not key.startswith(_CLASSIFIER) and not key.endswith("num_batches_tracked")} - used
     _check(missing, left, _different(state, network.state_dict()))
-    return state
+    return state, notes
 
 
 def fitted(
@@ -181,23 +183,25 @@ def fitted(
         if key.endswith("num_batches_tracked") and key not in state:
             state[key] = own[key]
     for head in heads:
-        keys = [key for key in own if key.rpartition(".")[0] == head]
-        if any(key in state and len(state[key]) != len(own[key]) for key in keys):
-            count, wanted = len(state[keys[0]]), len(own[keys[0]])
+        keys = [f"{head}.weight", f"{head}.bias"]
+        count, wanted = (len(values.get(keys[1], ())) for values in (state, own))
+        if keys[0] in state and count not in (0, wanted):
             notes.append(f"`{head}` starts anew: the weights are for {count} classes, the network for {wanted}.")
             state |= {key: own[key] for key in keys}
     for stem in stems:
         key = f"{stem}.weight"
-        if key in state and state[key].shape[1] != own[key].shape[1]:
-            count, wanted = state[key].shape[1], own[key].shape[1]
-            notes.append(f"`{stem}` is averaged: the weights are for {count} channels, the network for {wanted}.")
-            state[key] = _averaged(state[key], wanted)
+        if key in state:
+            state[key] = _fitting_stem(stem, state[key], own[key].shape[1], notes)
     _check(own.keys() - state.keys(), state.keys() - own.keys(), _different(state, own))
     return state, notes
 
 
-def _averaged(kernel: Tensor, num_channels: int) -> Tensor:
-    """Spread the mean over the input channels of a kernel over `num_channels`."""
+def _fitting_stem(name: str, kernel: Tensor, num_channels: int, notes: list[str]) -> Tensor:
+    """Average a kernel over its input channels, and note it, unless it has `num_channels` of them."""
+    if kernel.ndim < 2 or kernel.shape[1] == num_channels:
+        return kernel
+    count = kernel.shape[1]
+    notes.append(f"`{name}` is averaged: the weights are for {count} channels, the network for {num_channels}.")
     mean = kernel.mean(dim=1, keepdim=True)
     return mean.expand(-1, num_channels, *kernel.shape[2:]).clone()
 

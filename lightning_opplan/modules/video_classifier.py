@@ -38,10 +38,12 @@ class VideoClassifier(LightningModule):
         weight_decay: Weight decay of all parameters.
         dropout: Probability of dropping a feature before each classifier.
         in_channels: Channels of the clips: 3 for RGB, 2 for optical flow.
+        network_options: Further options of the network, such as ``{"alpha": 8}`` of SlowFast.
         freeze_batch_norm: Train with every BatchNorm frozen but the first, for clips so long that few fit on a device.
         views_per_pass: Clips that the test scores at once; a limit on its memory.
         channels_last: Keep channels last in memory, which most convolutions are quicker with.
-        compile: Compile the network, once per shape of its clips. That takes minutes, and less the second time.
+        compile: Compile the network, once per shape of its clips. That takes minutes, and less the second time. Every
+            fit makes the process forget what it compiled before.
         activation_checkpointing: Keep only the input of each residual block for the backward pass, and compute the
             rest again: about a third more time for much less memory, for long clips.
 
@@ -61,6 +63,7 @@ class VideoClassifier(LightningModule):
         weight_decay: float = 1e-4,
         dropout: float = 0.5,
         in_channels: int = 3,
+        network_options: dict[str, Any] | None = None,
         freeze_batch_norm: bool = False,
         views_per_pass: int = 10,
         channels_last: bool = True,
@@ -68,7 +71,8 @@ class VideoClassifier(LightningModule):
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        # A checkpoint has all weights; it must not ask for those that the training started from.
+        self.save_hyperparameters(ignore=["weights"])
         self.network = get_model(
             network,
             weights=weights,
@@ -76,13 +80,10 @@ class VideoClassifier(LightningModule):
             dropout=dropout,
             in_channels=in_channels,
             activation_checkpointing=activation_checkpointing,
+            **(network_options or {}),
         )
         if channels_last:
             self.network.to_channels_last()
-        if compile:
-            # Every edge of a plan makes a new module. Kernels for the last one's clips are of no use to it, and count
-            # against the compiler's limit.
-            torch.compiler.reset()
         # One collection per stage: the sanity check and validation must not share state with the test.
         self.val_metrics = _accuracies(num_classes, prefix="val/")
         self.test_metrics = _accuracies(num_classes, prefix="test/")
@@ -100,9 +101,27 @@ class VideoClassifier(LightningModule):
             momentum=self.hparams["momentum"],
             nesterov=self.hparams["momentum"] > 0,
             weight_decay=self.hparams["weight_decay"],
-            # Lightning's mixed precision clips no gradients of fused optimizers.
-            fused=self.device.type in ("cpu", "cuda") and not self._mixed_precision,
+            fused=self._fused,
         )
+
+    @override
+    def on_fit_start(self) -> None:
+        if self.hparams["compile"]:
+            # Every edge of a plan makes a new module. Kernels for the last one's clips are of no use to it, and count
+            # against the compiler's limit.
+            torch.compiler.reset()
+
+    @override
+    def on_train_start(self) -> None:
+        """Fit what a checkpoint brought to this module, which may have another memory format and precision."""
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["fused"] = self._fused
+            for parameter, state in optimizer.state.items():
+                for key, value in state.items():
+                    # Fused SGD takes for granted that all have the same strides.
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        state[key] = torch.empty_like(parameter).copy_(value)
 
     @override
     def forward(self, clips: Tensor) -> Tensor:
@@ -157,8 +176,11 @@ class VideoClassifier(LightningModule):
         return scores.reshape(*views.shape[:2], -1).mean(dim=1)
 
     @property
-    def _mixed_precision(self) -> bool:
-        return self._trainer is not None and isinstance(self._trainer.precision_plugin, MixedPrecision)
+    def _fused(self) -> bool | None:
+        """Whether SGD updates all parameters at once; ``None`` leaves it to PyTorch."""
+        # Lightning's mixed precision clips no gradients of fused optimizers.
+        mixed = self._trainer is not None and isinstance(self._trainer.precision_plugin, MixedPrecision)
+        return True if self.device.type in ("cpu", "cuda") and not mixed else None
 
     def _score_heads(self, clips: Tensor) -> tuple[Tensor, ...]:
         score = _compiled() if self.hparams["compile"] else _score_heads

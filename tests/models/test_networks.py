@@ -96,8 +96,11 @@ def test_smallest_clip_works_and_a_smaller_one_is_refused(name):
     size = 32 if name.endswith("tiny") else 64
     network(torch.empty(1, 3, frames, size, size, device="meta"))
     network(torch.empty(1, 3, frames + 3, size + 5, size + 34, device="meta"))
-    said = rf"`clips` must have the shape \(B, C, T, H, W\) with T ≥ {frames} frames and H, W ≥ {size} px, got"
-    for shape in [(1, 3, frames - 1, size, size), (1, 3, frames, size, size - 1), (3, frames, size, size)]:
+    said = (
+        rf"`clips` must have the shape \(B, C, T, H, W\) with T ≥ {frames} frames, H, W ≥ {size} px and C = 3 channels"
+    )
+    shapes = [(1, 3, frames - 1, size, size), (1, 3, frames, size, size - 1), (3, frames, size, size)]
+    for shape in [*shapes, (1, 2, frames, size, size)]:
         with pytest.raises(ValueError, match=said):
             network(torch.empty(shape, device="meta"))
 
@@ -145,6 +148,31 @@ def test_activation_checkpointing_changes_no_result(name):
         torch.testing.assert_close(recomputed, plain)
 
 
+def test_activation_checkpointing_leaves_statistics_alone_when_compiled():
+    states = []
+    for checkpointing in (False, True):
+        torch.compiler.reset()
+        network = shaken_model("dg_p3d_tiny", activation_checkpointing=checkpointing)
+        heads = torch.compile(network.forward_heads, backend="aot_eager") if checkpointing else network.forward_heads
+        torch.stack(heads(clips_for("dg_p3d_tiny"))).logsumexp(2).mean().backward()
+        states.append(network.state_dict())
+    torch.compiler.reset()
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_activation_checkpointing_allows_a_backward_pass_for_each_head():
+    gradients = []
+    for checkpointing in (False, True):
+        network = shaken_model("dg_p3d_tiny", activation_checkpointing=checkpointing)
+        temporal, spatial = network.forward_heads(clips_for("dg_p3d_tiny"))
+        temporal.logsumexp(1).sum().backward(retain_graph=True)
+        spatial.logsumexp(1).sum().backward()
+        gradients.append([*network.state_dict().values(), *(p.grad for p in network.parameters())])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain, rtol=1e-4, atol=1e-4)
+
+
 def test_activation_checkpointing_keeps_less():
     def kept(checkpointing):
         network = shaken_model("p3d_resnet18", depths=DEPTHS[18], activation_checkpointing=checkpointing)
@@ -159,7 +187,7 @@ def test_activation_checkpointing_keeps_less():
 @pytest.mark.parametrize("name", SMALL)
 def test_network_compiles_in_one_graph(name):
     torch.compiler.reset()
-    network, clips = shaken_model(name), clips_for(name)
+    network, clips = shaken_model(name).to_channels_last(), clips_for(name)
     compiled = torch.compile(network.forward_heads, fullgraph=True, dynamic=False, backend="aot_eager")
     with torch.no_grad():
         expected = torch.stack(network.forward_heads(clips))
@@ -174,7 +202,7 @@ def test_network_compiles_in_one_graph(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_network_can_be_exported(name):
-    network, clips = shaken_model(name).eval(), clips_for(name)
+    network, clips = shaken_model(name).eval().to_channels_last(), clips_for(name)
     program = torch.export.export(network, (clips,))
     with torch.no_grad():
         torch.testing.assert_close(program.module()(clips), network(clips), rtol=1e-4, atol=1e-4)
@@ -194,13 +222,20 @@ def test_all_but_the_first_batch_norm_can_be_frozen(name):
     from lightning_opplan import VideoClassifier
 
     module = VideoClassifier(name, 3)
-    FreezeBatchNorm().setup(None, module, "fit")
+    callback = FreezeBatchNorm()
+    callback.setup(None, module, "fit")
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     assert layers[0] is module.network.get_submodule("slow.bn1" if name.startswith("slowfast") else "bn1")
     free = [layer for layer in layers if layer.weight.requires_grad or layer.bias.requires_grad]
     assert free == layers[:1]
     others = [p for layer in module.modules() if not isinstance(layer, _BatchNorm) for p in layer.parameters(False)]
     assert all(parameter.requires_grad for parameter in others)
+    callback.on_train_start(None, module)
+    callback.on_train_batch_start(None, module, None, 0)
+    before = [layer.running_mean.clone() for layer in layers]
+    module.network(clips_for(name))
+    changed = [not torch.equal(old, layer.running_mean) for old, layer in zip(before, layers, strict=True)]
+    assert changed == [True] + [False] * (len(layers) - 1)
 
 
 def test_two_processes_leave_no_parameter_unused(tmp_path):
@@ -215,7 +250,11 @@ def test_two_processes_leave_no_parameter_unused(tmp_path):
         )
         for rank in range(2)
     ]
-    for process in processes:
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said.decode()[-3000:]
-        assert b"strides do not match" not in said
+    try:
+        for process in processes:
+            _, said = process.communicate(timeout=300)
+            assert process.returncode == 0, said.decode()[-3000:]
+            assert b"strides do not match" not in said
+    finally:
+        for process in processes:
+            process.kill()

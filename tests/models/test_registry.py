@@ -34,10 +34,11 @@ def test_name_cannot_be_taken_twice():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": 0}, "`alpha` must be at least 1, got 0"),
+        ({"alpha": 0}, "`alpha` must be a positive integer, got 0"),
+        ({"alpha": 2.5}, "`alpha` must be a positive integer, got 2.5"),
         ({"lateral_frames": 4}, "`lateral_frames` must be odd, got 4"),
     ],
-    ids=["alpha", "lateral_frames"],
+    ids=["zero", "fraction", "lateral_frames"],
 )
 def test_wrong_option_of_slowfast_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

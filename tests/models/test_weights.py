@@ -84,8 +84,10 @@ def test_classifiers_start_at_random_and_the_log_says_so(image_files, caplog):
     assert "Started from an image network; fc and fc_dual start at random." in caplog.text
 
 
-def test_stem_for_flow_is_the_average_over_colours(image_files):
-    network = get_model("p3d_resnet18", num_classes=5, in_channels=2, weights=image_files["resnet18"])
+def test_stem_for_flow_is_the_average_over_colours(image_files, caplog):
+    with caplog.at_level("INFO"):
+        network = get_model("p3d_resnet18", num_classes=5, in_channels=2, weights=image_files["resnet18"])
+    assert "`conv1` is averaged: the weights are for 3 channels, the network for 2." in caplog.text
     kernel = network.conv1.weight
     mean = torch.load(image_files["resnet18"])["conv1.weight"].mean(1)
     assert torch.equal(kernel[:, 0, 2], mean)
@@ -202,6 +204,13 @@ def test_keys_missing_and_left_over_are_named():
         network.load_release_weights(state)
     with pytest.raises(ValueError, match=r"left over \(layer1.0.conv1_t.weight, .*, …\)"):
         network.load_release_weights(source.state_dict())
+    parallel = {f"module.{key}": value for key, value in shaken_model("dg_p3d_tiny").state_dict().items()}
+    with pytest.raises(ValueError, match=r"1 left over \(extra.weight\)"):
+        network.load_release_weights({**parallel, "extra.weight": torch.zeros(1)})
+    state = shaken_model("dg_p3d_tiny", num_classes=7).state_dict()
+    del state["fc.weight"]
+    with pytest.raises(ValueError, match=r"1 missing \(fc.weight\); 1 of another shape \(fc.bias"):
+        network.load_release_weights(state)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
@@ -213,12 +222,22 @@ class Unsafe:
     ("content", "message"),
     [
         (None, "must be 'imagenet' or the path of a file, got .* which does not exist"),
-        (b"no tensors", "must be a file of tensors that loads with `weights_only=True`"),
-        (Unsafe(), "must be a file of tensors that loads with `weights_only=True`"),
+        (
+            b"no tensors",
+            "a file of tensors that loads with `weights_only=True`, .* damaged or of another kind.",
+        ),
+        (
+            b"h\x01aaaa",
+            "a file of tensors that loads with `weights_only=True`, .* damaged or of another kind.",
+        ),
+        (
+            Unsafe(),
+            "a file of tensors that loads with `weights_only=True`, .* object of tests.models.*Unsafe.",
+        ),
         ({"epoch": 3}, "must hold a state dictionary, .* got one with epoch"),
         ([1, 2], "must hold a state dictionary, .* got list"),
     ],
-    ids=["missing", "garbage", "objects", "no_state", "list"],
+    ids=["missing", "garbage", "more_garbage", "objects", "no_state", "list"],
 )
 def test_wrong_file_is_refused(tmp_path, content, message):
     file = tmp_path / "weights.pth"
