@@ -148,6 +148,7 @@ def test_activation_checkpointing_changes_no_result(name):
         torch.testing.assert_close(recomputed, plain)
 
 
+@pytest.mark.slow
 def test_activation_checkpointing_leaves_statistics_alone_when_compiled():
     states = []
     for checkpointing in (False, True):
@@ -184,6 +185,7 @@ def test_activation_checkpointing_keeps_less():
     assert kept(True) < 0.6 * kept(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_network_compiles_in_one_graph(name):
     torch.compiler.reset()
@@ -238,6 +240,7 @@ def test_all_but_the_first_batch_norm_can_be_frozen(name):
     assert changed == [True] + [False] * (len(layers) - 1)
 
 
+@pytest.mark.slow
 def test_two_processes_leave_no_parameter_unused(tmp_path):
     """Under DDP, which fails in the second step if a parameter had no gradient in the first."""
     command = [sys.executable, "-W", "error::UserWarning", "-m", "tests.models.two_processes"]
