@@ -7,8 +7,8 @@ stands between them. The ways take turns. Times are the fastest of each kind of 
 
 - conv3d first, conv3d last: as they are, in both memory formats;
 - conv2d last: 1×3×3 as conv2d over the frames, 3×1×1 as conv2d over (frames, positions), 1×1×1 as conv2d; no copies;
-- matmul last: conv3d last, but for 1×1×1 as a matrix product (what `PointwiseConv3d` does);
-- folded stem last: that, and the frames that the stem sees at once folded into channels (what `StemConv3d` does).
+- folded stem last: conv3d last, but for the stem, whose four frames become channels of one image;
+- matmul last: conv3d last, but for 1×1×1 as a matrix product. This is what the package does.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from torch import nn
 from torch.nn import functional
 
 from lightning_opplan import get_model
-from lightning_opplan.models.layers import PointwiseConv3d, StemConv3d
 
 
 def conv3d(layer, x):
@@ -32,7 +31,7 @@ def conv3d(layer, x):
 def conv2d(layer, x):
     batch, frames = x.shape[0], x.shape[2]
     stride, padding, size = layer.stride, layer.padding, layer.kernel_size
-    if isinstance(layer, StemConv3d):
+    if is_stem(layer):
         return conv3d(layer, x)
     if size[0] == 1:
         images = x.transpose(1, 2).flatten(0, 1)
@@ -43,8 +42,21 @@ def conv2d(layer, x):
     return out.unflatten(3, x.shape[3:])
 
 
-def matmul(layer, x):
-    return layer(x) if isinstance(layer, PointwiseConv3d) else conv3d(layer, x)
+def is_stem(layer):
+    return layer.in_channels <= 3
+
+
+def folded_stem(layer, x):
+    if not is_stem(layer):
+        return conv3d(layer, x)
+    batch, channels, frames, height, width = x.shape
+    steps, per_step = frames // layer.kernel_size[0], layer.kernel_size[0]
+    images = x.reshape(batch, channels, steps, per_step, height, width).transpose(1, 2)
+    images = images.reshape(batch * steps, channels * per_step, height, width)
+    images = images.contiguous(memory_format=torch.channels_last)
+    kernel = layer.weight.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    out = functional.conv2d(images, kernel, stride=layer.stride[1:], padding=layer.padding[1:])
+    return out.unflatten(0, (batch, steps)).transpose(1, 2)
 
 
 def ours(layer, x):
@@ -55,8 +67,8 @@ WAYS = {
     "conv3d first": (False, conv3d),
     "conv3d last": (True, conv3d),
     "conv2d last": (True, conv2d),
-    "matmul last": (True, matmul),
-    "folded stem last": (True, ours),
+    "folded stem last": (True, folded_stem),
+    "matmul last": (True, ours),
 }
 
 
@@ -73,6 +85,14 @@ def calls_of(network, clips):
     for handle in handles:
         handle.remove()
     return shapes
+
+
+def seen(layer, shape, like, last):
+    """An input as the layer sees it: the stem's comes from the loader, channels first, and needs no gradient."""
+    x = torch.randn(shape, device=like.device, dtype=like.dtype)
+    if is_stem(layer):
+        return x
+    return x.to(memory_format=torch.channels_last_3d if last else torch.contiguous_format).requires_grad_()
 
 
 def run(calls, compute, synchronise):
@@ -117,13 +137,7 @@ def main():
         if last:
             network.to_channels_last()
         clips = torch.randn(options.batch, 3, frames, size, size).to(options.device, dtype)
-        memory_format = torch.channels_last_3d if last else torch.contiguous_format
-        prepared[last] = [
-            # The stem's input needs no gradient.
-            (layer, torch.randn(shape, device=options.device, dtype=dtype).to(memory_format=memory_format)
-             .requires_grad_(shape[1] > 3))
-            for layer, shape in calls_of(network, clips)
-        ]  # fmt: skip
+        prepared[last] = [(layer, seen(layer, shape, clips, last)) for layer, shape in calls_of(network, clips)]
     turns = {way: [] for way in WAYS}
     for _ in range(options.turns):
         for way, (last, compute) in WAYS.items():

@@ -1,11 +1,10 @@
-"""Convolutions that the networks share, quick in the channels-last memory format, and activation checkpointing.
+"""Convolutions that the networks share, and activation checkpointing.
 
-Parameters, names and results are those of `torch.nn.Conv3d`. Only the way to the result differs, and only once the
-network was moved by ``network.to(memory_format=torch.channels_last_3d)``.
+Parameters, names and results are those of `torch.nn.Conv3d`.
 """
 
 from contextlib import nullcontext
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
-__all__ = ["PointwiseConv3d", "SpatialConv3d", "StemConv3d", "TemporalConv3d", "checkpointed", "downsampling"]
-
-_CHANNELS_LAST: Final = torch.channels_last_3d
+__all__ = ["PointwiseConv3d", "SpatialConv3d", "TemporalConv3d", "checkpointed", "downsampling"]
 
 
 class PointwiseConv3d(nn.Conv3d):
-    """A 1×1×1 convolution without bias; in the channels-last format one matrix product.
+    """A 1×1×1 convolution without bias; in the channels-last format one matrix product, which is quicker.
+
+    Not when compiled: there the product costs more in the kernels around it than it saves.
 
     Args:
         in_channels: Channels of the input.
@@ -34,7 +33,7 @@ class PointwiseConv3d(nn.Conv3d):
     @override
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(B, C, T, H, W)`` to ``(B, C', T, ⌈H/stride⌉, ⌈W/stride⌉)``."""
-        if not input.is_contiguous(memory_format=_CHANNELS_LAST):
+        if torch.compiler.is_compiling() or not input.is_contiguous(memory_format=torch.channels_last_3d):
             return super().forward(input)
         stride = self.stride[-1]
         positions = input.permute(0, 2, 3, 4, 1)
@@ -70,45 +69,6 @@ class TemporalConv3d(nn.Conv3d):
     def __init__(self, in_channels: int, out_channels: int, spatial_stride: int = 1) -> None:
         stride = (1, spatial_stride, spatial_stride)
         super().__init__(in_channels, out_channels, (3, 1, 1), stride=stride, padding=(1, 0, 0), bias=False)
-
-
-class StemConv3d(nn.Conv3d):
-    """A first convolution of k×s×s without bias that moves by k frames and two pixels.
-
-    No two of its steps share a frame. In the channels-last format the k frames of a step become channels of one image,
-    as k·C channels fill the vector units better than C = 3 do.
-
-    Args:
-        in_channels: Channels of the clip.
-        out_channels: Channels of the output.
-        num_frames: Frames k that it sees at once.
-        size: Height and width s of the kernel in pixels; odd.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, *, num_frames: int, size: int) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            (num_frames, size, size),
-            stride=(num_frames, 2, 2),
-            padding=(0, size // 2, size // 2),
-            bias=False,
-        )
-
-    @override
-    def forward(self, input: Tensor) -> Tensor:
-        """Map ``(B, C, T, H, W)`` to ``(B, C', ⌊T/k⌋, ⌈H/2⌉, ⌈W/2⌉)``."""
-        if not self.weight.is_contiguous(memory_format=_CHANNELS_LAST):
-            return super().forward(input)
-        batch, channels, num_frames, height, width = input.shape
-        per_step = self.kernel_size[0]
-        steps = num_frames // per_step
-        images = input[:, :, : steps * per_step].reshape(batch, channels, steps, per_step, height, width)
-        images = images.permute(0, 2, 4, 5, 1, 3).reshape(batch * steps, height, width, channels * per_step)
-        images = images.permute(0, 3, 1, 2)
-        kernel = self.weight.flatten(1, 2).contiguous(memory_format=torch.channels_last)
-        out = functional.conv2d(images, kernel, stride=self.stride[1:], padding=self.padding[1:])
-        return out.view(batch, steps, *out.shape[1:]).transpose(1, 2)
 
 
 def downsampling(in_channels: int, out_channels: int, spatial_stride: int) -> nn.Sequential | None:

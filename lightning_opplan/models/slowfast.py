@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_opplan.models.layers import SpatialConv3d, StemConv3d, TemporalConv3d
+from lightning_opplan.models.layers import SpatialConv3d, TemporalConv3d
 from lightning_opplan.models.registry import register
 from lightning_opplan.models.video_resnet import (
     DEPTHS,
@@ -148,7 +148,7 @@ class SlowFast(VideoNetwork):
         self.alpha = alpha
         thin = _WIDTH // _BETA_INVERSE
         common: dict[str, Any] = {"depths": depths, "activation_checkpointing": activation_checkpointing}
-        slow_stem = StemConv3d(in_channels, _WIDTH, num_frames=1, size=7)
+        slow_stem = nn.Conv3d(in_channels, _WIDTH, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False)
         slow_time = (False, False, True, True)
         self.slow = Pathway(slow_stem, width=_WIDTH, temporal=slow_time, lateral=2 / _BETA_INVERSE, **common)
         fast_stem = nn.Conv3d(in_channels, thin, (5, 7, 7), stride=(1, 2, 2), padding=(2, 3, 3), bias=False)

@@ -17,7 +17,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_opplan.models.layers import PointwiseConv3d, StemConv3d, checkpointed, downsampling
+from lightning_opplan.models.layers import PointwiseConv3d, checkpointed, downsampling
 from lightning_opplan.models.weights import fitted, inflated, unwrapped
 
 __all__ = [
@@ -288,7 +288,14 @@ class VideoResNet(VideoNetwork):
         super().__init__(backbone=backbone, in_channels=in_channels, min_frames=4, min_size=min_size)
         self._block, self._depths, self._width, self._bottleneck = block, tuple(depths), width, bottleneck
         self._activation_checkpointing = activation_checkpointing
-        self.conv1 = StemConv3d(in_channels, width, num_frames=4, size=stem_size)
+        self.conv1 = nn.Conv3d(
+            in_channels,
+            width,
+            kernel_size=(4, stem_size, stem_size),
+            stride=(4, 2, 2),
+            padding=(0, stem_size // 2, stem_size // 2),
+            bias=False,
+        )
         self.bn1 = nn.BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
