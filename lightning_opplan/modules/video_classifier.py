@@ -45,7 +45,7 @@ class VideoClassifier(LightningModule):
         compile: Compile the network, once per shape of its clips. That takes minutes, and less the second time. Every
             fit makes the process forget what it compiled before.
         activation_checkpointing: Keep only the input of each residual block for the backward pass, and compute the
-            rest again: about a third more time for much less memory, for long clips.
+            rest again: about a third more time for less memory, for long clips.
 
     References:
         Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 5.2. Optimizer settings, the sum of the
