@@ -114,6 +114,8 @@ def test_stopped_search_says_so_by_its_status(tmp_path, number, status):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        # A shell's background jobs, tests among them, ignore Ctrl-C, and so would this one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("run/edges/*/resume/*5.ckpt")) and time.monotonic() < deadline:
