@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
@@ -54,6 +54,15 @@ class _Commands:
         """Make the report of a search anew from its journal."""
 
 
+class SaveConfigOfFit(SaveConfigCallback):
+    """Saves the configuration of a fit alone: a second test in the same folder must not fail over that of the first."""
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
 class OpplanCLI(LightningCLI):
     """LightningCLI with planning.
 
@@ -63,6 +72,7 @@ class OpplanCLI(LightningCLI):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # A search that is started again must be the same search.
         kwargs.setdefault("seed_everything_default", 0)
+        kwargs.setdefault("save_config_callback", SaveConfigOfFit)
         self.result: SearchResult | None = None
         """What `plan` found."""
         super().__init__(*args, **kwargs)

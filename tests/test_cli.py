@@ -130,6 +130,13 @@ def test_fit_takes_the_same_file(tmp_path, config):
     assert (tmp_path / "run" / "path.yaml").exists()
 
 
+def test_validation_leaves_no_configuration_behind(config):
+    file = config()
+    for _ in range(2):  # the second would fail over the configuration of the first
+        main(["validate", "--config", file])
+    assert not Path("config.yaml").exists()
+
+
 def test_configuration_in_the_current_folder_is_not_written_over(config, tmp_path):
     shutil.copy(config(), "config.yaml")
     before = Path("config.yaml").read_text()
