@@ -55,7 +55,7 @@ class _Commands:
 
 
 class SaveConfigOfFit(SaveConfigCallback):
-    """Saves the configuration of a fit alone: a second test in the same folder must not fail over that of the first."""
+    """Saves the configuration of a fit alone: a second test in a folder must not fail over that of the first."""
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
