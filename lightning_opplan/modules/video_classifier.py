@@ -116,7 +116,9 @@ class VideoClassifier(LightningModule):
         """Fit what a checkpoint brought to this module, which may have another memory format and precision."""
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
-                group["fused"] = self._fused
+                # As `configure_optimizers` has it, not as the checkpoint does.
+                if "fused" in optimizer.defaults:
+                    group["fused"] = optimizer.defaults["fused"]
             for parameter, state in optimizer.state.items():
                 for key, value in state.items():
                     # Fused SGD takes for granted that all have the same strides.

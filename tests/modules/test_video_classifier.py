@@ -188,6 +188,25 @@ def test_training_goes_on_in_another_memory_format(tmp_path):
         torch.testing.assert_close(results[1][key], value, rtol=1e-3, atol=1e-4)
 
 
+def test_training_goes_on_in_another_precision_and_with_the_optimizer_that_was_asked_for(tmp_path):
+    class Plain(VideoClassifier):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.01, momentum=0.9)
+
+    options = {"enable_checkpointing": False, "gradient_clip_val": 1.0}
+    trainer = quiet_trainer(tmp_path, max_epochs=1, **options)
+    trainer.fit(classifier(), loader(clips(4)), loader(clips(2)))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    for model, precision, fused in [
+        (classifier(), "32-true", True),
+        (classifier(), "bf16-mixed", None),
+        (Plain("dg_p3d_tiny", 6), "32-true", None),
+    ]:
+        trainer = quiet_trainer(tmp_path, max_epochs=2, precision=precision, **options)
+        trainer.fit(model, loader(clips(4)), loader(clips(2)), ckpt_path=tmp_path / "last.ckpt")
+        assert trainer.optimizers[0].param_groups[0]["fused"] is fused
+
+
 def test_options_of_a_network_are_passed_on():
     model = VideoClassifier("slowfast_resnet50", 3, network_options={"alpha": 8, "depths": [1, 1, 1, 1]})
     assert model.network.alpha == 8
