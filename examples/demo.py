@@ -63,8 +63,9 @@ def run() -> None:
     graph = cli.plan_options().graph.build()
     last = graph.settings[path.steps[-1].state]
     results = {str(path): test_accuracy(recipe, {**last, **final}, folder / "follow" / "weights.ckpt")}
-    console.print(f"\nEvery state by itself, for {path.total_epochs:g} epochs:")
-    for state in graph.states[1:]:
+    branch = path.steps[-1].state.partition("/")[0]
+    console.print(f"\nEvery state of the branch {branch!r} by itself, for {path.total_epochs:g} epochs:")
+    for state in (state for state in graph.states if state.startswith(f"{branch}/")):
         alone = OptimizationPath(
             steps=(PathStep(state=state, epochs=path.total_epochs, setting=graph.settings[state]),)
         )

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -213,7 +214,12 @@ class OpplanCLI(LightningCLI):
             parser.exit_on_error = True
 
     def base_config(self) -> dict[str, Any]:
-        """Return the resolved configuration of this subcommand as plain values."""
+        """Return the resolved configuration of this subcommand, as it was given, as plain values."""
+        return deepcopy(self._base_config)
+
+    @cached_property
+    def _base_config(self) -> dict[str, Any]:
+        # Kept from the first time on: every experiment puts its own configuration in the place of the given one.
         dumped = self.parser.dump(self.config, skip_link_targets=True, skip_none=False, format="yaml")
         config: dict[str, Any] = yaml.safe_load(dumped)[self.subcommand]
         config.pop("config", None)

@@ -130,6 +130,13 @@ def test_fit_takes_the_same_file(tmp_path, config):
     assert (tmp_path / "run" / "path.yaml").exists()
 
 
+def test_configuration_stays_the_given_one_after_a_search(config):
+    file = config()
+    before = main(["plan", "--config", file])  # ends with the experiment of its last edge
+    again = main(["plan", "--config", file])  # trains nothing
+    assert before.base_config() == again.base_config()
+
+
 def test_validation_leaves_no_configuration_behind(config):
     file = config()
     for _ in range(2):  # the second would fail over the configuration of the first

@@ -52,7 +52,10 @@ def test_plan_in_python(tmp_path):
 @pytest.mark.slow
 def test_demo(tmp_path):
     small = ["--data.init_args.num_train", 4, "--data.init_args.num_test", 1, "--trainer.max_epochs", 2]
-    out = run(PROJECT / "examples" / "demo.py", "--dirpath", tmp_path / "demo", *small, cwd=tmp_path)
+    command = [PROJECT / "examples" / "demo.py", "--dirpath", tmp_path / "demo", *small]
+    out = run(*command, cwd=tmp_path)
+    table = out[out.index("Test accuracy") : out.index("The demo took")]
+    assert table in run(*command, cwd=tmp_path), "a second time, nothing is trained, and the same comes out"
     for expected in (
         "$ opplan plan",
         "$ opplan follow",
