@@ -1,4 +1,4 @@
-"""The command line: LightningCLI with `plan`, `follow` and `report` beside fit, validate, test and predict."""
+"""The command line: LightningCLI with `plan`, `follow`, `report` and `cache` beside its own commands."""
 
 import os
 import sys
@@ -18,8 +18,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
-import lightning_opplan.data
 import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
+from lightning_opplan.data import VideoDataModule
+from lightning_opplan.data.caching import write_cache
 from lightning_opplan.planning.graph import Setting
 from lightning_opplan.planning.options import PlanOptions
 from lightning_opplan.planning.path import OptimizationPath
@@ -34,6 +35,9 @@ _SHOWN_ONLY: Final = (
     "default_root_dir", "enable_model_summary", "enable_progress_bar", "log_every_n_steps", "logger", "profiler",
 )  # fmt: skip
 """Arguments of the Trainer that a result does not depend on."""
+
+
+_OWN_COMMANDS: Final = ("plan", "follow", "report", "cache")
 
 
 class _Commands:
@@ -53,6 +57,22 @@ class _Commands:
 
     def report(self, dirpath: str) -> None:
         """Make the report of a search anew from its journal."""
+
+    def cache(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        short_side: int = 256,
+        num_threads: int | None = None,
+    ) -> None:
+        """Write the decoded frames of all videos to `data.cache_dir`; started again, go on, and check at the end.
+
+        Args:
+            model: The model; not used.
+            datamodule: The data, a `VideoDataModule`.
+            short_side: Short side of the frames in px.
+            num_threads: Videos to decode at a time, by default one per core.
+        """
 
 
 class SaveConfigOfFit(SaveConfigCallback):
@@ -82,7 +102,7 @@ class OpplanCLI(LightningCLI):
     @override
     def subcommands() -> dict[str, set[str]]:
         skipped = {"model", "datamodule"}
-        return {**LightningCLI.subcommands(), "plan": skipped, "follow": skipped, "report": set()}
+        return {**LightningCLI.subcommands(), "plan": skipped, "follow": skipped, "report": set(), "cache": skipped}
 
     @override
     def setup_parser(
@@ -120,12 +140,12 @@ class OpplanCLI(LightningCLI):
 
     @override
     def instantiate_classes(self) -> None:
-        if self.subcommand not in ("plan", "follow", "report"):
+        if self.subcommand not in _OWN_COMMANDS:
             super().instantiate_classes()
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand in ("plan", "follow", "report"):
+        if subcommand in _OWN_COMMANDS:
             getattr(self, subcommand)()
         else:
             super()._run_subcommand(subcommand)
@@ -166,6 +186,15 @@ class OpplanCLI(LightningCLI):
     def report(self) -> None:
         """Make the report anew."""
         print(f"Report:  {write_report(self._get(self.config, 'dirpath'))}")
+
+    def cache(self) -> None:
+        """Write the decoded frames of all videos to `data.cache_dir`."""
+        only_data = Namespace({"data": self._get(self.config, "data")})  # type: ignore[no-untyped-call]
+        data = self._parser(self.subcommand).instantiate_classes(only_data)["data"]
+        if not isinstance(data, VideoDataModule):
+            raise ValueError(f"`data` must be a `VideoDataModule` to write its frames, got {type(data).__name__}.")
+        arguments = self._get(self.config, "short_side"), self._get(self.config, "num_threads")
+        write_cache(data, short_side=arguments[0], num_threads=arguments[1] or os.cpu_count() or 1)
 
     def plan_options(self) -> PlanOptions:
         """Return the arguments of the group `plan`."""

@@ -35,7 +35,8 @@ def real_curves(real_data: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_store():
+def _fresh_store(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("OPPLAN_CACHE", str(tmp_path_factory.mktemp("cache")))
     store.forget()
     yield
     store.forget()
@@ -123,9 +124,12 @@ def write_video() -> VideoWriter:
     def write(file: Path, num_frames: int = 20, size: tuple[int, int] = (32, 24), rate: int = 25) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(file), "w") as container:
-            stream = container.add_stream("libx264rgb", rate=rate, options={"crf": "0", "g": "6"})
+            if file.suffix == ".webm":
+                stream = container.add_stream("libvpx-vp9", rate=rate, options={"lossless": "1"})
+            else:
+                stream = container.add_stream("libx264rgb", rate=rate, options={"crf": "0", "g": "6"})
             stream.width, stream.height = size
-            stream.pix_fmt = "rgb24"
+            stream.pix_fmt = "yuv420p" if file.suffix == ".webm" else "rgb24"
             for number in range(num_frames):
                 picture = np.full((size[1], size[0], 3), number, np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

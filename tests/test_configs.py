@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from lightning_opplan.cli import main
+from lightning_opplan.cli import ConfigRecipe, main
 from tests.conftest import PROJECT
+from tests.data.trees import TEST, TRAIN, TREES
 
 CONFIGS = sorted(file.name for file in (PROJECT / "configs").glob("*.yaml"))
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
@@ -17,7 +18,8 @@ def _no_words_of_pytest(monkeypatch):
 
 
 def test_all_configurations_are_tested():
-    assert CONFIGS == ["cctv_direction4.yaml", "demo.yaml", "scfd_fight.yaml"]
+    tested = ["cctv_direction4.yaml", "demo.yaml", "scfd_fight.yaml", *(f"{name}.yaml" for name in TREES)]
+    assert sorted(tested) == CONFIGS
 
 
 def plan(name, tmp_path, *words):
@@ -40,3 +42,35 @@ def test_demo(tmp_path):
 )
 def test_real_clips(tmp_path, real_data, name, root):
     plan(name, tmp_path, "--data.init_args.root", str(real_data / "videos" / root))
+
+
+SMALL = {
+    "model.init_args.network": "dg_p3d_tiny", "model.init_args.weights": "null", "model.init_args.num_classes": "2",
+    "data.init_args.short_side": "[32, 40]", "data.init_args.crop_size": "32", "data.init_args.test_crop_size": "32",
+    "data.init_args.num_workers": "0", "data.init_args.num_test_clips": "2", "data.init_args.eval_batch_size": "2",
+    "trainer.precision": "32-true", "trainer.accelerator": "cpu", "trainer.devices": "1",
+    "trainer.enable_progress_bar": "false", "trainer.enable_model_summary": "false",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TREES))
+def test_public_data_sets(tmp_path, monkeypatch, write_video, name):
+    """Trains and tests in the layout of the data set, and every state of the plan fits the configuration."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    TREES[name](tmp_path / "set", write_video)
+    words = ["--config", str(PROJECT / "configs" / f"{name}.yaml"), "--data.init_args.root", str(tmp_path / "set")]
+    for key, value in SMALL.items():
+        words += [f"--{key}", value]
+    cli = main(["fit", *words, *SHORT, "--trainer.default_root_dir", str(tmp_path)])
+    assert {split: len(videos) for split, videos in cli.datamodule.videos.items()} == {
+        "train": 2 * (TRAIN - TEST), "val": 2 * TEST, "test": 2 * TEST,
+    }  # fmt: skip
+    assert cli.datamodule.train_spec.flip is not name.startswith("something")
+    graph = cli.plan_options().graph.build()
+    with_three = not name.startswith("something")
+    assert (len(graph.states), len(graph.edges)) == ((19, 36) if with_three else (13, 22))
+    ConfigRecipe(cli).check(graph.settings.values())
+    cli = main(["test", *words, "--trainer.limit_test_batches", "1"])
+    assert "test/top1" in cli.trainer.callback_metrics

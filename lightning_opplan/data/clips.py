@@ -2,18 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_opplan.data import store
+from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.lists import Video
 from lightning_opplan.data.sampling import Sampling, ShortVideo, clip_indices, spaced_offset
-from lightning_opplan.data.transforms import augment, centre_crop, normalise, three_crops
+from lightning_opplan.data.sources import Source, take
+from lightning_opplan.data.transforms import Augmentation, centre_crop, normalise, resize_short_side, three_crops
 
-__all__ = ["ClipSpec", "EvaluationClips", "TestViews", "TrainingClips"]
+__all__ = ["BrokenVideos", "ClipSpec", "EvaluationClips", "TestViews", "TrainingClips"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +27,10 @@ class ClipSpec:
         clip_length: Frames of a clip.
         frame_stride: Step between the frames of a consecutive clip.
         short_video: What follows the last frame of a video that is too short.
-        crop_size: Side of the crops in px.
+        crop_size: Side of the crop in px.
         short_side: Smallest and largest short side in px that frames are scaled to before; the smallest in evaluation.
         flip: Whether training flips half of the clips.
+        source: Where frames come from.
     """
 
     sampling: Sampling
@@ -37,30 +40,71 @@ class ClipSpec:
     crop_size: int
     short_side: tuple[int, int]
     flip: bool = False
+    source: Source = field(default_factory=Source)
 
-    def frames(self, path: str, *, view: int | None = None, num_views: int = 1) -> Tensor:
-        """Return the frames ``(T, C, H, W)`` of a random clip, or of one of some evenly spaced ones."""
-        indices = clip_indices(
-            store.num_frames(path),
+    def indices(self, path: str, *, view: int | None = None, num_views: int = 1) -> list[int]:
+        """Return the frames of a random clip, or of one of some evenly spaced ones."""
+        return clip_indices(
+            self.source.num_frames(path),
             self.clip_length,
             sampling=self.sampling,
             offset=_random_offset if view is None else spaced_offset(view, num_views),
             frame_stride=self.frame_stride,
             short_video=self.short_video,
         )
-        return store.clip_frames(path, indices)
+
+
+class BrokenVideos:
+    """Which videos could not be decoded after all, counted over all processes that load clips.
+
+    Args:
+        num_videos: Videos of the dataset.
+        limit: How many may be left out; none if errors are to be raised.
+    """
+
+    def __init__(self, num_videos: int, limit: int = 0) -> None:
+        self.limit = limit
+        self._marks = torch.zeros(num_videos, dtype=torch.bool)
+        self._marks.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return int(self._marks.sum())
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self._marks[index])
+
+    def add(self, index: int, error: VideoError) -> None:
+        """Leave a video out from now on, with a word.
+
+        Raises:
+            VideoError: If that is one too many.
+        """
+        if len(self) >= self.limit:
+            if self.limit:
+                error.reason += f" (and {len(self)} videos were left out before: more than `max_broken` allows)"
+            raise error
+        self._marks[index] = True
+        rank_zero_warn(f"A video cannot be decoded and is left out: {error}")
 
 
 class _Clips(Dataset[tuple[Tensor, int]], ABC):
-    def __init__(self, videos: Sequence[Video], spec: ClipSpec) -> None:
+    def __init__(self, videos: Sequence[Video], spec: ClipSpec, *, max_broken: int = 0) -> None:
         self.videos, self.spec = videos, spec
+        self.broken = BrokenVideos(len(videos), min(max_broken, len(videos) - 1))
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        video = self.videos[index]
-        return self.clip(video.path), video.label
+        # In place of a video that cannot be decoded, the next one: batches keep their size. There is always one left.
+        while True:
+            video = self.videos[index]
+            if index not in self.broken:
+                try:
+                    return self.clip(video.path), video.label
+                except VideoError as error:
+                    self.broken.add(index, error)
+            index = (index + 1) % len(self.videos)
 
     @abstractmethod
     def clip(self, path: str) -> Tensor: ...
@@ -72,8 +116,13 @@ class TrainingClips(_Clips):
     def clip(self, path: str) -> Tensor:
         """Draw a clip."""
         spec = self.spec
-        frames = spec.frames(path)
-        return normalise(augment(frames, short_side=spec.short_side, crop_size=spec.crop_size, flip=spec.flip))
+        indices = spec.indices(path)
+        augment = Augmentation.draw(short_side=spec.short_side, crop_size=spec.crop_size, flip=spec.flip)
+        pixels = spec.source.pixels(path)
+        if pixels is not None:
+            # Cut before it is copied.
+            return normalise(augment.resize(take(augment.crop(pixels), indices)))
+        return normalise(augment(spec.source.frames(path, indices, short_side=augment.short_side)))
 
 
 class EvaluationClips(_Clips):
@@ -81,8 +130,9 @@ class EvaluationClips(_Clips):
 
     def clip(self, path: str) -> Tensor:
         """Cut the clip."""
-        frames = self.spec.frames(path, view=0)
-        return normalise(centre_crop(frames, short_side=self.spec.short_side[0], crop_size=self.spec.crop_size))
+        spec = self.spec
+        frames = spec.source.frames(path, spec.indices(path, view=0), short_side=spec.short_side[0])
+        return normalise(centre_crop(frames, short_side=spec.short_side[0], crop_size=spec.crop_size))
 
 
 class TestViews(_Clips):
@@ -93,24 +143,32 @@ class TestViews(_Clips):
         spec: How clips are cut; crops are taken at a short side of the crop's size.
         num_clips: Clips per video.
         num_crops: 3, or 1 for the centre alone.
+        max_broken: How many videos may be left out.
     """
 
     __test__ = False  # the name is not pytest's
 
-    def __init__(self, videos: Sequence[Video], spec: ClipSpec, *, num_clips: int, num_crops: int) -> None:
-        super().__init__(videos, spec)
+    def __init__(
+        self, videos: Sequence[Video], spec: ClipSpec, *, num_clips: int, num_crops: int, max_broken: int = 0
+    ) -> None:
+        super().__init__(videos, spec, max_broken=max_broken)
         self.num_clips, self.num_crops = num_clips, num_crops
 
     def clip(self, path: str) -> Tensor:
         """Cut all views."""
         size = self.spec.crop_size
+        clips = [self.spec.indices(path, view=view, num_views=self.num_clips) for view in range(self.num_clips)]
+        # The clips of a video overlap or lie close: its frames are decoded in one go.
+        needed = sorted({index for indices in clips for index in indices})
+        frames = resize_short_side(self.spec.source.frames(path, needed, short_side=size), size)
+        places = {index: place for place, index in enumerate(needed)}
         views = []
-        for view in range(self.num_clips):
-            frames = self.spec.frames(path, view=view, num_views=self.num_clips)
+        for indices in clips:
+            clip = frames[[places[index] for index in indices]]
             if self.num_crops == 1:
-                views.append(normalise(centre_crop(frames, short_side=size, crop_size=size)))
+                views.append(normalise(centre_crop(clip, short_side=size, crop_size=size)))
             else:
-                views += [normalise(crop) for crop in three_crops(frames, short_side=size, crop_size=size)]
+                views += [normalise(crop) for crop in three_crops(clip, short_side=size, crop_size=size)]
         return torch.stack(views)
 
 

@@ -1,19 +1,48 @@
-"""Decode video files with PyAV: every frame, in decode order."""
+"""Decode video files with PyAV: any frames, by number, bit-equal to what the `ffmpeg` program writes.
+
+A frame's number is its place in the order in which the decoder gives frames out. Timestamps say the same only where
+they ascend from frame to frame; then `FrameIndex` holds them, and decoding starts at the nearest key frame. Whatever
+comes out otherwise than the index says is decoded again from the start, by counting.
+"""
 
 import os
-from collections.abc import Collection, Iterator
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
 
 import av
 import numpy as np
 import torch
-from av.video.reformatter import VideoReformatter
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["VideoError", "count_frames", "decode_frames"]
+from lightning_opplan.data.deadline import progress
 
+__all__ = ["FrameIndex", "VideoError", "build_index", "decode_frames", "scaled_size"]
 
 Picture = NDArray[np.uint8]
+Times = NDArray[np.int64]
+
+_OPEN_SECONDS: Final = 60.0
+"""How long opening a file and reading a packet may take each: a dead network drive must not hold a run up for ever."""
+
+_ONE_FRAME_A_PACKET: Final = {
+    "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "hevc", "av1", "vp9", "mpeg4"},
+    "matroska,webm": {"h264", "hevc", "av1", "vp9"},
+}
+"""Codecs by container whose packets tell of their frames without decoding. VP8 hides frames in packets of their own,
+and AVI gives packets of MPEG-4 the timestamps of decoding."""
+
+
+_CAN_SKIP: Final = {"h264", "hevc", "mpeg4"}
+"""Codecs whose decoder may be told for each packet whether to leave a frame out."""
+
+_WORTH_SEEKING: Final = 8  # frames
 
 
 class VideoError(RuntimeError):
@@ -24,7 +53,11 @@ class VideoError(RuntimeError):
         reason: What is wrong with it.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str = "") -> None:
+        if not reason:
+            # A DataLoader raises the errors of its workers again with their whole traceback as the only argument.
+            *_, last = path.strip().splitlines()
+            path, _, reason = re.sub(r"^[\w.]*VideoError: ", "", last).partition(": ")
         super().__init__(path, reason)
         self.path = path
         self.reason = reason
@@ -33,55 +66,268 @@ class VideoError(RuntimeError):
         return f"{self.path}: {self.reason}"
 
 
-def count_frames(path: str | os.PathLike[str]) -> int:
-    """Count the frames of a video by decoding it; what its header says is often wrong.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameIndex:
+    """What has to be known of a file to decode any of its frames.
+
+    Attributes:
+        num_frames: Frames that the decoder gives out.
+        height: Of the upright picture, in px.
+        width: Of the upright picture, in px.
+        times: Timestamp of each frame, strictly ascending; none where timestamps do not identify frames.
+        starts: Timestamps at which decoding can start, ascending.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    times: Times | None = None
+    starts: Times | None = None
+
+
+class _Irregular(Exception):  # noqa: N818 - no error: it is decoded again
+    """Frames came out otherwise than the index says."""
+
+
+def build_index(path: str | os.PathLike[str]) -> FrameIndex:
+    """Read a file once and say which frames it has: from its packets where they tell, else by decoding it.
 
     Raises:
-        VideoError: If the file cannot be decoded to its end, holds no frame, or frames of several sizes.
+        VideoError: If the file cannot be decoded, holds no frame, or frames of several sizes.
     """
-    count, sizes = 0, set()
-    for frame in _frames(os.fspath(path)):
-        count += 1
-        sizes.add((frame.height, frame.width))
-    if not count:
-        raise VideoError(os.fspath(path), "no frame could be decoded")
-    if len(sizes) > 1:
-        raise VideoError(os.fspath(path), "the frames change their size")
-    return count
+    path = os.fspath(path)
+    return _index_of_packets(path) or _index_of_frames(path)
 
 
-def decode_frames(path: str | os.PathLike[str], indices: Collection[int] | None = None) -> Tensor:
+def decode_frames(
+    path: str | os.PathLike[str],
+    indices: Collection[int] | None = None,
+    *,
+    index: FrameIndex | None = None,
+    short_side: int | None = None,
+    num_threads: int = 1,
+) -> Tensor:
     """Decode some frames of a video, or all.
 
     Args:
         path: The file.
-        indices: Frame numbers from 0 in decode order; in any order, repeats allowed. By default all of them.
+        indices: Frame numbers from 0, in any order, repeats allowed. By default all of them.
+        index: What `build_index` found; without it, everything up to the last wanted frame is decoded.
+        short_side: Scale the frames to this short side in px, on the way from the decoder's colours to RGB.
+        num_threads: Threads of the decoder; 0 for as many as there are cores. One is best where several processes
+            decode.
 
     Returns:
-        ``(T, C, H, W)``, uint8, RGB, in the order of `indices`.
+        ``(T, C, H, W)``, uint8, RGB, upright, in the order of `indices`; a view of ``(T, H, W, C)``.
 
     Raises:
         VideoError: If the file cannot be decoded that far, or holds no frame.
     """
     path = os.fspath(path)
-    wanted, last = (None, -1) if indices is None else (set(indices), max(indices))
-    # One for all frames: to make one for each takes seven times as long as to decode a small video.
-    converter = VideoReformatter()
-    pictures: dict[int, Picture] = {}
-    number = -1
-    for number, frame in enumerate(_frames(path)):
-        if wanted is None or number in wanted:
-            picture = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            pictures[number] = np.rot90(picture, _quarter_turns(frame))
-        if number == last:
-            break
-    if not pictures or number < last:
-        asked = f"frame {last} was asked for, but there are only {number + 1}"
-        raise VideoError(path, asked if number >= 0 else "no frame could be decoded")
+    wanted = None if indices is None else sorted(set(indices))
+    pictures: dict[int, Picture] | None = None
+    if index is not None and index.times is not None and index.starts is not None and wanted:
+        for starts in (index.starts, index.starts[:1]):
+            with suppress(_Irregular):
+                pictures = _sought(path, wanted, index.times, starts, short_side, num_threads)
+                break
+    if pictures is None:
+        pictures = _counted(path, wanted, short_side, num_threads)
     if len({picture.shape for picture in pictures.values()}) > 1:
         raise VideoError(path, "the frames change their size")
-    stacked = np.stack([pictures[index] for index in (pictures if indices is None else indices)])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+    stacked = np.stack([pictures[number] for number in (pictures if indices is None else indices)])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+
+def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Return height and width in px at a short side, rounded as torchvision's `Resize` does."""
+    if height <= width:
+        return short_side, int(short_side * width / height)
+    return int(short_side * height / width), short_side
+
+
+def _counted(path: str, wanted: list[int] | None, short_side: int | None, num_threads: int) -> dict[int, Picture]:
+    """Decode from the start and count."""
+    last = wanted[-1] if wanted else -1
+    chosen = None if wanted is None else set(wanted)
+    converter = _Converter(short_side)
+    pictures: dict[int, Picture] = {}
+    number = -1
+    with _opened(path, num_threads) as (container, stream):
+        frames = (frame for packet in _packets(container, stream) for frame in packet.decode())
+        for number, frame in enumerate(frames):
+            if chosen is None or number in chosen:
+                pictures[number] = converter(frame)
+            if number == last:
+                break
+    if number < 0:
+        raise VideoError(path, "no frame could be decoded")
+    if number < last:
+        raise VideoError(path, f"frame {last} was asked for, but there are only {number + 1}")
+    return pictures
+
+
+def _sought(
+    path: str, wanted: list[int], times: Times, starts: Times, short_side: int | None, num_threads: int
+) -> dict[int, Picture]:
+    """Decode from the key frame before each wanted frame, leaving out what nothing wanted depends on."""
+    if wanted[-1] >= len(times):
+        raise VideoError(path, f"frame {wanted[-1]} was asked for, but there are only {len(times)}")
+    numbers = {int(times[number]): number for number in wanted}
+    converter = _Converter(short_side)
+    pictures: dict[int, Picture] = {}
+    with _opened(path, num_threads) as (container, stream):
+        for start, run in _runs(times, starts, wanted):
+            stop = int(times[run[-1]])
+            if start > starts[0] or pictures:
+                _seek(container, stream, start)
+            for frame in _frames_until(container, stream, start, stop, numbers):
+                if frame.pts in numbers:
+                    pictures[numbers[frame.pts]] = converter(frame)
+            if any(number not in pictures for number in run):
+                raise _Irregular
+    return pictures
+
+
+def _runs(times: Times, starts: Times, wanted: list[int]) -> list[tuple[int, list[int]]]:
+    """Group frame numbers by the start from which to decode them.
+
+    A seek is not worth it for a few frames: they are decoded on the way.
+    """
+    runs: list[tuple[int, list[int]]] = []
+    for number in wanted:
+        place = int(np.searchsorted(starts, times[number], side="right")) - 1
+        start = int(starts[max(place, 0)])
+        skipped = int(np.searchsorted(times, start)) - runs[-1][1][-1] if runs else 0
+        if runs and skipped < _WORTH_SEEKING:
+            runs[-1][1].append(number)
+        else:
+            runs.append((start, [number]))
+    return runs
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator["av.Packet[VideoStream]"]:
+    for packet in container.demux(stream):
+        progress()
+        yield packet
+
+
+def _seek(container: InputContainer, stream: VideoStream, start: int) -> None:
+    try:
+        container.seek(start, stream=stream, backward=True)
+    except av.FFmpegError:
+        raise _Irregular from None
+
+
+def _frames_until(
+    container: InputContainer, stream: VideoStream, start: int, stop: int, needed: Collection[int]
+) -> Iterator[av.VideoFrame]:
+    """Frames in ascending order from where the file stands, up to and with a timestamp; not all of the others."""
+    context = stream.codec_context
+    can_skip = context.name in _CAN_SKIP
+    before: int | None = None
+    for place, packet in enumerate(_packets(container, stream)):
+        if place == 0 and (packet.pts is None or packet.pts > start):
+            raise _Irregular
+        # Frames on which no other depends are not decoded unless they are wanted.
+        context.skip_frame = "NONREF" if can_skip and packet.pts not in needed else "DEFAULT"
+        for frame in packet.decode():
+            if frame.pts is None or frame.is_corrupt or (before is not None and frame.pts <= before):
+                raise _Irregular
+            before = frame.pts
+            yield frame
+            if frame.pts >= stop:
+                return
+
+
+class _Converter:
+    """From the decoder's frames to upright RGB, by the same filters as the `ffmpeg` program takes."""
+
+    def __init__(self, short_side: int | None) -> None:
+        self.short_side = short_side
+        self.graph: av.filter.Graph | None = None
+        self.key: tuple[int, int, str] | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> Picture:
+        key = (frame.height, frame.width, frame.format.name)
+        if self.graph is None or key != self.key:
+            self.graph, self.key = self._make(frame), key
+        self.graph.vpush(frame)
+        return np.rot90(self.graph.vpull().to_ndarray(), _quarter_turns(frame))
+
+    def _make(self, frame: av.VideoFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        graph.threads = 1  # starting threads for each frame takes longer than scaling it
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        )
+        size = None
+        if self.short_side is not None:
+            height, width = scaled_size(frame.height, frame.width, self.short_side)
+            size = f"{width}:{height}:flags=bilinear"
+        graph.link_nodes(source, graph.add("scale", size), graph.add("format", "rgb24"), graph.add("buffersink"))
+        graph.configure()
+        return graph
+
+
+def _index_of_packets(path: str) -> FrameIndex | None:
+    """Index a file by its packets, decoding only the first frame; nothing if they do not tell."""
+    times: list[int] = []
+    starts: list[int] = []
+    first: av.VideoFrame | None = None
+    with _opened(path) as (container, stream):
+        if stream.codec_context.name not in _ONE_FRAME_A_PACKET.get(container.format.name, ()):
+            return None
+        for packet in _packets(container, stream):
+            if packet.size:
+                if packet.pts is None or packet.is_corrupt:
+                    return None
+                if not packet.is_discard:
+                    times.append(packet.pts)
+                if packet.is_keyframe:
+                    starts.append(packet.pts)
+            if first is None:
+                first = next(iter(packet.decode()), None)
+    ascending = np.array(sorted(times), np.int64)
+    if first is None or first.pts is None or first.pts != ascending[0] or (np.diff(ascending) <= 0).any():
+        return None
+    return _index(first, len(ascending), ascending, starts)
+
+
+def _index_of_frames(path: str) -> FrameIndex:
+    """Index a file by decoding it."""
+    times: list[int | None] = []
+    starts: list[int | None] = []
+    sizes: set[tuple[int, int]] = set()
+    first: av.VideoFrame | None = None
+    with _opened(path) as (container, stream):
+        for packet in _packets(container, stream):
+            if packet.size and packet.is_keyframe:
+                starts.append(packet.pts)
+            for frame in packet.decode():
+                first = first or frame
+                times.append(frame.pts)
+                sizes.add((frame.height, frame.width))
+    if first is None:
+        raise VideoError(path, "no frame could be decoded")
+    if len(sizes) > 1:
+        raise VideoError(path, "the frames change their size")
+    known = [time for time in times if time is not None]
+    if len(known) == len(times) and (np.diff(known) > 0).all():
+        return _index(first, len(times), np.array(known, np.int64), [time for time in starts if time is not None])
+    return _index(first, len(times), None, [])
+
+
+def _index(frame: av.VideoFrame, num_frames: int, times: Times | None, starts: Iterable[int]) -> FrameIndex:
+    height, width = frame.height, frame.width
+    if _quarter_turns(frame) % 2:
+        height, width = width, height
+    usable = np.array(sorted(set(starts)), np.int64)
+    if times is not None and not (len(usable) and usable[0] <= times[0]):
+        times = None
+    return FrameIndex(
+        num_frames=num_frames, height=height, width=width, times=times, starts=usable if times is not None else None
+    )
 
 
 def _quarter_turns(frame: av.VideoFrame) -> int:
@@ -89,14 +335,22 @@ def _quarter_turns(frame: av.VideoFrame) -> int:
     return frame.rotation // 90 % 4 if frame.rotation % 90 == 0 and abs(frame.rotation) <= 360 else 0
 
 
-def _frames(path: str) -> Iterator[av.VideoFrame]:
-    """All frames in decode order: the timestamps of old AVI files are not ascending, their frames are."""
+@contextmanager
+def _opened(path: str, num_threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
-        with av.open(path) as container:
-            if not container.streams.video:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise VideoError(path, "it is not a file")
+        # Made absolute, no name is taken for an option or a protocol.
+        with av.open(os.path.abspath(path), timeout=_OPEN_SECONDS, metadata_errors="replace") as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream):
                 raise VideoError(path, "there is no video stream")
-            yield from container.decode(container.streams.video[0])
+            stream.codec_context.thread_count = num_threads
+            stream.codec_context.thread_type = "SLICE" if num_threads == 1 else "AUTO"
+            yield container, stream
     except FileNotFoundError:
         raise VideoError(path, "there is no such file") from None
     except av.FFmpegError as error:
         raise VideoError(path, f"{type(error).__name__}: {error.strerror}") from error
+    except OSError as error:
+        raise VideoError(path, error.strerror or "it cannot be read") from error

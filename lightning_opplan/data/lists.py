@@ -2,17 +2,31 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from lightning_opplan.planning.messages import suggestion
 
-__all__ = ["Split", "Video", "VideoList", "read_csv", "read_folders"]
+__all__ = [
+    "SUFFIXES",
+    "FileFinder",
+    "Split",
+    "Video",
+    "VideoList",
+    "checked_folder",
+    "checked_name",
+    "first_names",
+    "missing_videos",
+    "read_csv",
+    "read_folders",
+    "subfolder",
+]
 
 Split = Literal["train", "val", "test"]
-_SUFFIXES: Final = frozenset({".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".gif", ".wmv"})
+SUFFIXES: Final = frozenset({".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".gif", ".wmv"})
+"""Endings of the files that are taken for videos."""
 _SPLITS: Final[dict[str, Split]] = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
@@ -21,14 +35,16 @@ class Video:
     """A video of a data set.
 
     Attributes:
-        path: Its file.
+        path: Its file, or the folder of its pictures.
         label: Index of its class.
         group: What it was cut from; videos of one group never end up on both sides of a split.
+        duration: Seconds, if the list says so.
     """
 
     path: str
     label: int
     group: str | None = None
+    duration: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +53,79 @@ class VideoList:
 
     classes: tuple[str, ...]
     splits: dict[Split, tuple[Video, ...]]
+
+
+class FileFinder:
+    """Finds the files below a folder that a list names, wherever they were put and whatever they were converted to.
+
+    Args:
+        folder: Searched once, with all folders below.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._found: dict[str, list[str]] = {}
+        for parent, folders, files in os.walk(folder, followlinks=True):
+            folders.sort()
+            for name in sorted(files):
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in SUFFIXES:
+                    self._found.setdefault(stem, []).append(os.path.join(parent, name))
+
+    def __call__(self, name: str) -> str:
+        """Return the file of a listed name; where it should be, if there is none.
+
+        Args:
+            name: Path below the folder, as listed. Of several files of that name, the one in a folder of that name is
+                taken.
+        """
+        expected = os.path.join(self.folder, name)
+        parent, stem = os.path.split(os.path.splitext(expected)[0])
+        found = self._found.get(stem, [])
+        if expected in found or not found:
+            return expected
+        return next((file for file in found if os.path.dirname(file) == parent), found[0])
+
+
+def checked_folder(root: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a folder of videos, or raise a `FileNotFoundError`."""
+    folder = Path(os.path.abspath(root))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`root` must be the folder of the videos, got {os.fspath(root)!r}: no such folder.")
+    return folder
+
+
+def checked_name(name: str, place: str) -> str:
+    """Return a name in a list, or raise a `ValueError` if it leads out of the folder of the videos."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"{place}: must name a video below `root`, got {name!r}.")
+    return name
+
+
+def missing_videos(found: VideoList, *, besides: Callable[[str], bool] = lambda _: False) -> dict[Split, list[str]]:
+    """Return the paths of listed videos that are not there, by split; only splits with some.
+
+    Args:
+        found: The listed videos.
+        besides: Tells of a path that its file is not needed.
+    """
+    missing = {
+        split: [video.path for video in videos if not besides(video.path) and not os.path.exists(video.path)]
+        for split, videos in found.splits.items()
+    }
+    return {split: paths for split, paths in missing.items() if paths}
+
+
+def subfolder(root: Path, names: Iterable[str]) -> Path:
+    """Return the first folder of these names that there is below a folder, else that folder itself."""
+    return next((root / name for name in names if (root / name).is_dir()), root)
+
+
+def first_names(names: Sequence[str], count: int = 3) -> str:
+    """Enumerate the first of many names, and say how many more there are."""
+    shown = ", ".join(names[:count])
+    return f"{shown} and {len(names) - count} more" if len(names) > count else shown
 
 
 def read_folders(root: str | os.PathLike[str]) -> VideoList:
@@ -49,7 +138,7 @@ def read_folders(root: str | os.PathLike[str]) -> VideoList:
         FileNotFoundError: If there is no such folder.
         ValueError: If a class has no video, or the splits have different classes.
     """
-    root = _checked_root(root)
+    root = checked_folder(root)
     found = {name: root / name for name in _SPLITS if (root / name).is_dir()}
     if not found:
         found = {"train": root}
@@ -84,10 +173,10 @@ def read_csv(
         group_column: Name of a further column: what a video was cut from.
 
     Raises:
-        FileNotFoundError: If the CSV or a video of it does not exist.
+        FileNotFoundError: If there is no such CSV.
         ValueError: If a column is missing, a split is unknown, or a path leads out of `root`.
     """
-    root, file = _checked_root(root), Path(file)
+    root, file = checked_folder(root), Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"`annotations` must be a CSV file, got {str(file)!r}: no such file.")
     with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -100,7 +189,6 @@ def read_csv(
     labels = {row["label"] for row in rows}
     classes = sorted(labels, key=int) if all(label.isdigit() for label in labels) else sorted(labels)
     collected: dict[Split, list[Video]] = {}
-    missing: list[str] = []
     for number, row in enumerate(rows, start=2):
         split = row.get("split") or "train"
         if split not in _SPLITS:
@@ -108,21 +196,10 @@ def read_csv(
         path = Path(os.path.normpath(root / row["path"]))
         if root not in path.parents:
             raise ValueError(f"{file}, line {number}: `path` must stay below {root}, got {row['path']!r}.")
-        if not path.is_file():
-            missing.append(str(path))
         group = row[group_column] or None if group_column else None
         video = Video(path=str(path), label=classes.index(row["label"]), group=group)
         collected.setdefault(_SPLITS[split], []).append(video)
-    if missing:
-        raise FileNotFoundError(f"{file}: {len(missing)} of {len(rows)} videos are missing, {_first(missing)}.")
     return VideoList(classes=tuple(classes), splits={split: tuple(videos) for split, videos in collected.items()})
-
-
-def _checked_root(root: str | os.PathLike[str]) -> Path:
-    folder = Path(os.path.abspath(root))
-    if not folder.is_dir():
-        raise FileNotFoundError(f"`root` must be the folder of the videos, got {os.fspath(root)!r}: no such folder.")
-    return folder
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -130,15 +207,10 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _videos(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise ValueError(
-            f"{folder}: must hold videos of its class, got none ({', '.join(sorted(_SUFFIXES))}). "
+            f"{folder}: must hold videos of its class, got none ({', '.join(sorted(SUFFIXES))}). "
             "Add some, or delete the folder."
         )
     return files
-
-
-def _first(names: Sequence[str], count: int = 3) -> str:
-    shown = ", ".join(names[:count])
-    return f"{shown} and {len(names) - count} more" if len(names) > count else shown

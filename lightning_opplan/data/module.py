@@ -1,20 +1,28 @@
 """The data module for video classification."""
 
+import hashlib
+import json
+import math
 import os
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from lightning_opplan.data import store
 from lightning_opplan.data.clips import ClipSpec, EvaluationClips, TestViews, TrainingClips
-from lightning_opplan.data.lists import Split, Video, VideoList, read_csv, read_folders
+from lightning_opplan.data.datasets import read_dataset
+from lightning_opplan.data.index_cache import cache_folder
+from lightning_opplan.data.lists import Split, Video, VideoList, first_names, missing_videos, read_csv, read_folders
+from lightning_opplan.data.pixel_cache import PixelCache
 from lightning_opplan.data.sampling import SEGMENT_LENGTH, Sampling, ShortVideo
-from lightning_opplan.data.splits import internal_split
+from lightning_opplan.data.sources import Decoder, Source
+from lightning_opplan.data.splits import internal_split, load_split, save_split
 from lightning_opplan.planning.messages import checked_choice
 
 __all__ = ["VideoDataModule"]
@@ -23,14 +31,19 @@ Loader = DataLoader[tuple[Tensor, int]]
 
 
 class VideoDataModule(LightningDataModule):
-    """Clips of videos in a folder per class, or listed in a CSV.
+    """Clips of the videos of a public data set, of a folder per class, or of a CSV.
 
     Batches are ``(clips, labels)`` with clips ``(B, C, T, H, W)``; in the test ``(B, V, C, T, H, W)`` with V views.
 
     Args:
-        root: Folder of the videos: ``<class>/<video>`` or ``<train|val|test>/<class>/<video>``; with `annotations`,
-            the folder that its paths are relative to.
-        annotations: CSV with the columns `path`, `label` and `split`; relative to `root` unless absolute.
+        root: Folder of the data set. Without `dataset` and `annotations` it holds ``<class>/<video>``, or
+            ``<train|val|test>/<class>/<video>``.
+        dataset: A data set whose own lists are read: `"activitynet"`, `"hmdb51"`, `"kinetics400"`, `"kinetics600"`,
+            `"something_v1"`, `"something_v2"` or `"ucf101"`. Where the labels of the official test set are not
+            published, the official validation set is the test set.
+        split: Official split of HMDB51 and UCF101: 1, 2 or 3.
+        annotations: With `dataset` the folder of its lists, by default where its archives put them; else a CSV with
+            the columns `path`, `label` and `split`. Relative to `root` unless absolute.
         group_column: Column of the CSV that says what a video was cut from, so that no source is on both sides of the
             internal validation split.
         sampling: `"consecutive"`: neighbouring frames from a random place; `"uniform"`: four neighbouring frames from
@@ -50,17 +63,24 @@ class VideoDataModule(LightningDataModule):
         batch_size: Training clips per step and device.
         eval_batch_size: Videos per step and device in validation; the test takes one. By default `batch_size`.
         num_workers: Processes that load clips.
-        val_size: Videos to cut from the training set for validation: a count, or a share below 1. Not used if the data
-            has a validation set of its own.
+        val_size: Videos to cut from the training set for validation: a count, or a share below 1. By default as many
+            as the test set has, or a fifth if there is none. Not used if the data has a validation set of its own.
         split_seed: Seed of that split.
+        val_file: File that says which videos these are, one name a line; written if it is not there. By default one in
+            the user's cache folder, see `cache_folder`.
         train_on_validation: Train on the validation videos, too: for the final model along a finished path.
-        on_error: What a video that cannot be decoded does: `"raise"` ends the run before its first epoch, `"skip"`
-            leaves the video out and says so.
+        on_missing: What listed videos that are not there do: `"raise"` ends the run, `"skip"` leaves them out. Either
+            says how many they are.
+        on_error: What a video that cannot be decoded does: `"raise"` ends the run, before its first epoch if reading
+            through the file shows it; `"skip"` leaves the video out and says so.
+        max_broken: How many videos may be left out so before the run ends all the same: a count, or a share below 1.
+        decoder: `"pyav"`, or `"torchcodec"` where it is installed.
         cache: Keep all decoded frames in memory, for small data sets.
+        cache_dir: Folder of decoded frames that `opplan cache` wrote; used for the videos that it has.
 
     Raises:
         ValueError: If an argument is out of range.
-        FileNotFoundError: If the folder, the CSV or a video of it is missing.
+        FileNotFoundError: If the folder, a list, or a video with ``on_missing="raise"`` is missing.
         VideoError: If a video cannot be decoded, with ``on_error="raise"``.
 
     References:
@@ -71,6 +91,8 @@ class VideoDataModule(LightningDataModule):
         self,
         root: str,
         *,
+        dataset: str | None = None,
+        split: int | None = None,
         annotations: str | None = None,
         group_column: str | None = None,
         sampling: Sampling = "consecutive",
@@ -88,16 +110,23 @@ class VideoDataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
-        val_size: float = 0.2,
+        val_size: float | None = None,
         split_seed: int = 0,
+        val_file: str | None = None,
         train_on_validation: bool = False,
+        on_missing: Literal["raise", "skip"] = "raise",
         on_error: Literal["raise", "skip"] = "raise",
+        max_broken: float = 0.01,
+        decoder: Decoder = "pyav",
         cache: bool = False,
+        cache_dir: str | None = None,
     ) -> None:
         super().__init__()
         checked_choice("sampling", sampling, get_args(Sampling))
         checked_choice("short_video", short_video, get_args(ShortVideo))
+        checked_choice("on_missing", on_missing, ("raise", "skip"))
         checked_choice("on_error", on_error, ("raise", "skip"))
+        checked_choice("decoder", decoder, get_args(Decoder))
         if num_test_crops not in (1, 3):
             raise ValueError(f"`num_test_crops` must be 1 or 3, got {num_test_crops!r}.")
         if not crop_size <= short_side[0] <= short_side[1]:
@@ -110,19 +139,21 @@ class VideoDataModule(LightningDataModule):
                 raise ValueError(
                     f"`{argument}` must be a multiple of {SEGMENT_LENGTH} for uniform sampling, got {length}."
                 )
-        self.root, self.annotations, self.group_column = root, annotations, group_column
+        self.root, self.dataset, self.split = root, dataset, split
+        self.annotations, self.group_column = annotations, group_column
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers = num_workers
         self.num_test_clips, self.num_test_crops = num_test_clips, num_test_crops
-        self.val_size, self.split_seed = val_size, split_seed
+        self.val_size, self.split_seed, self.val_file = val_size, split_seed, val_file
         self.train_on_validation = train_on_validation
-        self.on_error = on_error
+        self.on_missing, self.on_error, self.max_broken = on_missing, on_error, max_broken
         self.cache = cache
+        self.source = Source(root=os.path.abspath(root), cache_dir=cache_dir, decoder=decoder)
 
         def spec(length: int, stride: int, size: int, sides: tuple[int, int]) -> ClipSpec:
             return ClipSpec(
                 sampling=sampling, clip_length=length, frame_stride=stride, short_video=short_video,
-                crop_size=size, short_side=sides, flip=flip,
+                crop_size=size, short_side=sides, flip=flip, source=self.source,
             )  # fmt: skip
 
         eval_length, eval_stride = eval_clip_length or clip_length, eval_frame_stride or frame_stride
@@ -138,19 +169,14 @@ class VideoDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         if self.videos:
             return
-        found = self._read_list()
+        if self.source.cache_dir is not None:
+            PixelCache.opened(self.source.cache_dir)  # or it is missed only when the first clip is cut
+        found = self.read_list()
         self.classes = found.classes
-        # Decode first: which videos there are must not depend on the stage, or the split would.
-        usable = self._without_broken(found.splits)
-        if "val" not in usable and usable.get("train"):
-            train = usable["train"]
-            kept, cut = internal_split(
-                [video.label for video in train],
-                [video.group for video in train],
-                size=self.val_size,
-                seed=self.split_seed,
-            )
-            usable["train"], usable["val"] = tuple(train[i] for i in kept), tuple(train[i] for i in cut)
+        # Split first: which videos are kept for validation must not depend on which files are there today.
+        splits = self._with_validation(found.splits)
+        present = self.without_missing(VideoList(classes=found.classes, splits=splits))
+        usable = self._without_broken(present.splits)
         if self.train_on_validation:
             usable["train"] = (*usable["train"], *usable["val"])
         self.videos = usable
@@ -160,7 +186,7 @@ class VideoDataModule(LightningDataModule):
         videos = self._split("train")
         num_devices = self.trainer.world_size if self.trainer else 1
         return self._loader(
-            TrainingClips(videos, self.train_spec),
+            TrainingClips(videos, self.train_spec, max_broken=self._limit(len(videos))),
             batch_size=self.batch_size,
             shuffle=True,
             # A last batch of one or two clips would upset the statistics of batch normalisation.
@@ -169,12 +195,19 @@ class VideoDataModule(LightningDataModule):
 
     @override
     def val_dataloader(self) -> Loader:
-        return self._loader(EvaluationClips(self._split("val"), self.eval_spec), batch_size=self.eval_batch_size)
+        videos = self._split("val")
+        clips = EvaluationClips(videos, self.eval_spec, max_broken=self._limit(len(videos)))
+        return self._loader(clips, batch_size=self.eval_batch_size)
 
     @override
     def test_dataloader(self) -> Loader:
+        videos = self._split("test")
         views = TestViews(
-            self._split("test"), self.test_spec, num_clips=self.num_test_clips, num_crops=self.num_test_crops
+            videos,
+            self.test_spec,
+            num_clips=self.num_test_clips,
+            num_crops=self.num_test_crops,
+            max_broken=self._limit(len(videos)),
         )
         return self._loader(views, batch_size=1)
 
@@ -182,23 +215,90 @@ class VideoDataModule(LightningDataModule):
     def predict_dataloader(self) -> Loader:
         return self.test_dataloader()
 
-    def _read_list(self) -> VideoList:
+    def read_list(self) -> VideoList:
+        """Read which videos there should be.
+
+        Raises:
+            ValueError: If a list is not as it should be.
+            FileNotFoundError: If the folder or a list is missing.
+        """
+        if self.dataset is not None:
+            return read_dataset(self.dataset, self.root, annotations=self.annotations, split=self.split)
+        if self.split is not None:
+            raise ValueError(f"`split` must be left out without `dataset`, got {self.split!r}.")
         if self.annotations is None:
             return read_folders(self.root)
         return read_csv(os.path.join(self.root, self.annotations), self.root, group_column=self.group_column)
 
+    def without_missing(self, found: VideoList) -> VideoList:
+        """Leave out the videos that are not there, or raise an error, as `on_missing` says."""
+        missing = missing_videos(found, besides=self.source.is_cached)
+        if not missing:
+            return found
+        counts = ", ".join(
+            f"{len(paths)} of {len(found.splits[split])} {split} videos" for split, paths in missing.items()
+        )
+        names = first_names([os.path.relpath(path, self.root) for paths in missing.values() for path in paths])
+        sentence = f"{counts} are not below {self.root!r}: {names}"
+        if self.on_missing == "raise":
+            raise FileNotFoundError(f'{sentence}. Add them, or set `on_missing="skip"` to go on without them.')
+        rank_zero_warn(f"{sentence}; they are left out.")
+        gone = {path for paths in missing.values() for path in paths}
+        splits = {
+            split: tuple(video for video in videos if video.path not in gone) for split, videos in found.splits.items()
+        }
+        return VideoList(classes=found.classes, splits=splits)
+
+    def _with_validation(self, splits: dict[Split, tuple[Video, ...]]) -> dict[Split, tuple[Video, ...]]:
+        """Cut the internal validation set from the training set, unless the data has one of its own."""
+        train = splits.get("train")
+        if "val" in splits or not train:
+            return dict(splits)
+        size = self.val_size if self.val_size is not None else len(splits.get("test", ())) or 0.2
+        names = [os.path.relpath(video.path, self.root) for video in train]
+        labels, groups = [video.label for video in train], [video.group for video in train]
+        if self.val_file is not None:
+            file = Path(self.val_file)
+        else:
+            recipe = json.dumps([names, labels, groups, size, self.split_seed])
+            file = cache_folder() / "splits" / f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.txt"
+        if file.exists():
+            kept, cut = load_split(file, names)
+        else:
+            kept, cut = internal_split(labels, groups, size=size, seed=self.split_seed)
+            try:
+                save_split(file, [names[index] for index in cut])
+            except OSError as error:
+                if self.val_file is not None:
+                    raise
+                rank_zero_warn(f"The internal validation set is not kept: {error}.")
+            rank_zero_info(f"Internal validation set: {len(cut)} of {len(train)} training videos, see {file}")
+        return {**splits, "train": tuple(train[i] for i in kept), "val": tuple(train[i] for i in cut)}
+
     def _without_broken(self, splits: dict[Split, tuple[Video, ...]]) -> dict[Split, tuple[Video, ...]]:
         paths = [video.path for videos in splits.values() for video in videos]
-        errors = store.scan(paths, keep_pixels=self.cache)
+        errors = store.scan([path for path in paths if not self.source.is_cached(path)], keep_pixels=self.cache)
         if errors and self.on_error == "raise":
             more = f" ({len(errors) - 1} more of {len(paths)} videos are broken)" if len(errors) > 1 else ""
             errors[0].reason += f'{more}. Mend or delete it, or set `on_error="skip"` to leave such videos out'
+            raise errors[0]
+        if len(errors) > self._limit(len(paths)):
+            errors[0].reason += (
+                f" ({len(errors)} of {len(paths)} videos are broken: more than `max_broken` "
+                f"({self.max_broken:g}) allows)"
+            )
             raise errors[0]
         if errors:
             named = "; ".join(map(str, errors[:5])) + ("; …" if len(errors) > 5 else "")
             rank_zero_warn(f"{len(errors)} of {len(paths)} videos cannot be decoded and are left out: {named}")
         broken = {error.path for error in errors}
         return {split: tuple(v for v in videos if v.path not in broken) for split, videos in splits.items()}
+
+    def _limit(self, num_videos: int) -> int:
+        """How many of some videos may be left out."""
+        if self.on_error == "raise":
+            return 0
+        return math.ceil(self.max_broken if self.max_broken >= 1 else self.max_broken * num_videos)
 
     def _split(self, split: Split) -> tuple[Video, ...]:
         if not self.videos.get(split):

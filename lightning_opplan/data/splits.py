@@ -1,10 +1,15 @@
-"""Cut an internal validation set from a training set (section 5.1)."""
+"""Cut an internal validation set from a training set (section 5.1), and keep it."""
 
+import heapq
+import os
 import random
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
 
-__all__ = ["internal_split"]
+from lightning_opplan.data.lists import first_names
+
+__all__ = ["internal_split", "load_split", "save_split"]
 
 
 def internal_split(
@@ -34,24 +39,35 @@ def internal_split(
             f"`size` must leave examples on both sides of a set of {len(labels)}, got {size!r}. "
             "Give a count, or a share between 0 and 1."
         )
-    quota = _quotas(Counter(labels), max(round(wanted), 1))
+    missing = Counter(_quotas(Counter(labels), max(round(wanted), 1)))
     members: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(("alone", index) if group is None else ("group", group), []).append(index)
-    order = list(members.values())
+    order = list(members)
     random.Random(seed).shuffle(order)
-    # Large groups first: they are the hardest to place.
-    order.sort(key=len, reverse=True)
+    candidates = {label: _Candidates() for label in missing}
+    for name in order:
+        for label in {labels[index] for index in members[name]}:
+            candidates[label].fresh.append(name)
 
-    taken: Counter[int] = Counter()
     validation: list[int] = []
-    for group_members in order:
-        counts = Counter(labels[index] for index in group_members)
-        before = sum(abs(quota[label] - taken[label]) for label in counts)
-        after = sum(abs(quota[label] - taken[label] - count) for label, count in counts.items())
-        if after < before and len(validation) + len(group_members) <= sum(quota.values()):
-            taken.update(counts)
-            validation += group_members
+    used: set[Hashable] = set()
+    queue = [(-count, label) for label, count in missing.items()]
+    heapq.heapify(queue)
+    while queue:
+        # The label that is short of most examples comes next; what others took of it meanwhile counts.
+        count, label = heapq.heappop(queue)
+        if -count > missing[label]:
+            heapq.heappush(queue, (-missing[label], label))
+            continue
+        room = missing.total()
+        best = candidates[label].best(lambda name: _worth(members[name], labels, missing, room), used)  # noqa: B023
+        if missing[label] <= 0 or best is None:
+            continue
+        used.add(best)
+        validation += members[best]
+        missing.subtract(labels[index] for index in members[best])
+        heapq.heappush(queue, (-missing[label], label))
     chosen = set(validation)
     training = [index for index in range(len(labels)) if index not in chosen]
     if not validation or not training:
@@ -60,6 +76,69 @@ def internal_split(
             f"{len(members)} groups: one side would be empty."
         )
     return training, sorted(validation)
+
+
+class _Candidates:
+    """Groups with examples of one label: those not looked at yet, and those that are not missing as a whole."""
+
+    def __init__(self) -> None:
+        self.fresh: deque[Hashable] = deque()
+        self.partial: list[Hashable] = []
+
+    def best(self, worth: Callable[[Hashable], float], used: set[Hashable]) -> Hashable | None:
+        """The first group that is missing as a whole, else that of which the largest part is, at least half."""
+        while self.fresh:
+            name = self.fresh.popleft()
+            if name not in used:
+                if worth(name) == 1:
+                    return name
+                self.partial.append(name)  # what is missing only gets less
+        left = [name for name in self.partial if name not in used and worth(name) > 0.5]
+        return max(left, key=worth, default=None)
+
+
+def _worth(group: Sequence[int], labels: Sequence[int], missing: Counter[int], room: int) -> float:
+    """Which part of a group is missing in the validation set; nothing if it is too large for what is left of that."""
+    if len(group) > room:
+        return 0.0
+    counts = Counter(labels[index] for index in group)
+    return sum(min(count, max(missing[label], 0)) for label, count in counts.items()) / len(group)
+
+
+def save_split(file: Path, names: Iterable[str]) -> None:
+    """Write the names of the validation videos, one a line; the file is there whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def load_split(file: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Read which videos of a training set a file keeps for validation.
+
+    Args:
+        file: As `save_split` writes it.
+        names: Names of all training videos.
+
+    Returns:
+        Indices for training and for validation, ascending.
+
+    Raises:
+        ValueError: If the file names a video that is none of them, or leaves nothing on one side.
+    """
+    chosen = {line for line in file.read_text(encoding="utf-8").splitlines() if line}
+    unknown = sorted(chosen - set(names))
+    if unknown:
+        raise ValueError(
+            f"`val_file` must name videos of the training set, got {file} with {first_names(unknown)}. "
+            "Name another file, or delete this one to choose anew."
+        )
+    if not 0 < len(chosen) < len(set(names)):
+        raise ValueError(
+            f"`val_file` must name some of the {len(names)} training videos, got {file} with {len(chosen)}."
+        )
+    training = [index for index, name in enumerate(names) if name not in chosen]
+    return training, [index for index, name in enumerate(names) if name in chosen]
 
 
 def _quotas(counts: Counter[int], total: int) -> dict[int, int]:

@@ -1,85 +1,123 @@
-"""What is known of the video files of this process: how many frames they have, and their pixels if there is room."""
+"""What is known of the videos of this process: their frames' indices, and their pixels if there is room."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from torch import Tensor
 from tqdm import tqdm
 
-from lightning_opplan.data.decoding import VideoError, count_frames, decode_frames
+from lightning_opplan.data import deadline
+from lightning_opplan.data.decoding import FrameIndex, VideoError, build_index, decode_frames
+from lightning_opplan.data.images import index_pictures, read_pictures
+from lightning_opplan.data.index_cache import FileKey, IndexCache, cache_folder
+from lightning_opplan.data.torchcodec_decoding import decode_frames_torchcodec
 
-__all__ = ["clip_frames", "forget", "num_frames", "scan"]
+T = TypeVar("T")
 
-_Key = tuple[str, int, int]
-_COUNTS: dict[_Key, int] = {}
-_PIXELS: dict[_Key, Tensor] = {}
+__all__ = ["clip_frames", "forget", "frame_index", "pixels", "scan"]
+
+_INDICES: dict[FileKey, FrameIndex] = {}
+_PIXELS: dict[FileKey, Tensor] = {}
+_BATCH: Final = 256  # videos: what is lost if a scan is killed
+_PATIENCE: Final = 60.0
+"""Seconds without a packet after which a decoder is given up."""
 
 
 def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]:
-    """Decode every file once, in parallel, and remember its number of frames.
+    """Read through every video that is not known yet, in parallel, and remember its index, on disk, too.
 
     A search builds many data modules over the same files; each file is read by the first of them only.
 
     Args:
-        paths: The files.
+        paths: Files, or folders of pictures.
         keep_pixels: Keep the decoded frames in memory: three bytes per pixel and frame.
 
     Returns:
-        One error for each file that cannot be used, in the order of `paths`.
+        One error for each video that cannot be used, in the order of `paths`.
     """
-    pending = [path for path in dict.fromkeys(paths) if _is_new(path, keep_pixels)]
+    errors: dict[str, VideoError] = {}
+    keys: dict[str, FileKey] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            keys[path] = _key(path)
+        except VideoError as error:
+            errors[path] = error
+    cache = IndexCache(cache_folder() / "videos.sqlite")
+    _INDICES.update(cache.read([key for key in keys.values() if key not in _INDICES]))
 
     def read(path: str) -> VideoError | None:
+        key = keys[path]
         try:
-            _read(path, keep_pixels)
+            if key not in _INDICES:
+                _INDICES[key] = _index(path)
+            if keep_pixels and key not in _PIXELS:
+                _PIXELS[key] = _read(path, range(_INDICES[key].num_frames))
         except VideoError as error:
             return error
         return None
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        results = tqdm(pool.map(read, pending), total=len(pending), desc="Reading videos", unit="video", delay=3)
-        return [error for error in results if error is not None]
+    pending = [path for path, key in keys.items() if key not in _INDICES or (keep_pixels and key not in _PIXELS)]
+    with (
+        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
+        tqdm(total=len(pending), desc="Reading videos", unit="video", delay=3) as progress,
+    ):
+        for begin in range(0, len(pending), _BATCH):
+            batch = pending[begin : begin + _BATCH]
+            unknown = [path for path in batch if keys[path] not in _INDICES]
+            for path, found in zip(batch, pool.map(read, batch), strict=True):
+                progress.update()
+                if found is not None:
+                    errors[path] = found
+            cache.write({keys[path]: _INDICES[keys[path]] for path in unknown if keys[path] in _INDICES})
+    return list(errors.values())
 
 
-def num_frames(path: str) -> int:
-    """Return the number of frames of a video, decoding it if `scan` has not."""
+def frame_index(path: str) -> FrameIndex:
+    """Return the index of a video, reading through it if `scan` has not."""
     key = _key(path)
-    if key not in _COUNTS:
-        _read(path, keep_pixels=False)
-    return _COUNTS[key]
+    if key not in _INDICES:
+        _INDICES[key] = _index(path)
+    return _INDICES[key]
 
 
-def clip_frames(path: str, indices: Sequence[int]) -> Tensor:
-    """Return frames ``(len(indices), C, H, W)``, uint8, from memory if they are kept there, else from the file."""
-    pixels = _PIXELS.get(_key(path))
-    return decode_frames(path, indices) if pixels is None else pixels[list(indices)]
+def pixels(path: str) -> Tensor | None:
+    """Return all frames of a video ``(N, C, H, W)`` if they are kept in memory."""
+    return _PIXELS.get(_key(path))
+
+
+def clip_frames(path: str, indices: Sequence[int], *, short_side: int | None = None, decoder: str = "pyav") -> Tensor:
+    """Return frames ``(len(indices), C, H, W)``, uint8, of a file at `short_side` px, of a folder as they are."""
+    return _read(path, indices, short_side, decoder)
 
 
 def forget() -> None:
     """Free the memory."""
-    _COUNTS.clear()
+    _INDICES.clear()
     _PIXELS.clear()
 
 
-def _read(path: str, keep_pixels: bool) -> None:
-    key = _key(path)
-    if keep_pixels:
-        _PIXELS[key] = decode_frames(path)
-        _COUNTS[key] = len(_PIXELS[key])
-    else:
-        _COUNTS[key] = count_frames(path)
+def _index(path: str) -> FrameIndex:
+    return _watched(path, lambda: index_pictures(path) if os.path.isdir(path) else build_index(path))
 
 
-def _is_new(path: str, keep_pixels: bool) -> bool:
+def _read(path: str, indices: Sequence[int], short_side: int | None = None, decoder: str = "pyav") -> Tensor:
+    if os.path.isdir(path):
+        return _watched(path, lambda: read_pictures(path, indices))
+    index = frame_index(path)
+    decode = decode_frames_torchcodec if decoder == "torchcodec" else decode_frames
+    return _watched(path, lambda: decode(path, indices, index=index, short_side=short_side))
+
+
+def _watched(path: str, task: Callable[[], T]) -> T:
     try:
-        key = _key(path)
-    except VideoError:
-        return True
-    return key not in _COUNTS or (keep_pixels and key not in _PIXELS)
+        return deadline.run(task, seconds=_PATIENCE)
+    except deadline.StalledError as error:
+        raise VideoError(path, f"the decoder hangs ({error})") from None
 
 
-def _key(path: str) -> _Key:
+def _key(path: str) -> FileKey:
     try:
         status = os.stat(path)
     except OSError as error:

@@ -34,6 +34,7 @@ class VideoClassifier(LightningModule):
         num_classes: Number of classes.
         weights: What the network starts from: `"imagenet"`, or a file, see `get_model`. By default at random.
         learning_rate: Constant rate of SGD.
+        learning_rate_factor: Factor on it, so that one axis of a plan can lower the rate that another one sets.
         momentum: Nesterov momentum.
         weight_decay: Weight decay of all parameters.
         dropout: Probability of dropping a feature before each classifier.
@@ -59,6 +60,7 @@ class VideoClassifier(LightningModule):
         *,
         weights: str | None = None,
         learning_rate: float = 0.01,
+        learning_rate_factor: float = 1.0,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         dropout: float = 0.5,
@@ -97,7 +99,7 @@ class VideoClassifier(LightningModule):
     def configure_optimizers(self) -> SGD:
         return SGD(
             [parameter for parameter in self.parameters() if parameter.requires_grad],
-            lr=self.hparams["learning_rate"],
+            lr=self.hparams["learning_rate"] * self.hparams["learning_rate_factor"],
             momentum=self.hparams["momentum"],
             nesterov=self.hparams["momentum"] > 0,
             weight_decay=self.hparams["weight_decay"],

@@ -1,10 +1,15 @@
 import itertools
+import os
 import re
+import time
+from collections import Counter
 
 import pytest
 import torch
 
 from lightning_opplan import VideoDataModule
+from lightning_opplan.data import store
+from lightning_opplan.data.caching import write_cache
 from lightning_opplan.data.decoding import VideoError
 
 
@@ -154,3 +159,160 @@ def test_missing_test_set_is_named(tmp_path, write_video):
 def test_wrong_arguments_are_named(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         module(tmp_path, **options)
+
+
+def test_missing_videos_are_counted_and_named(root):
+    (root / "list.csv").write_text(
+        "path,label,split\n"
+        + "".join(f"train/left/{n}.mp4,left,train\ntrain/right/{n}.mp4,right,train\n" for n in range(8))
+        + "test/left/0.mp4,left,test\ntest/left/9.mp4,left,test\n"
+    )
+    message = r"\d of 12 train videos, 1 of 2 test videos, \d of 4 val videos are not below .*: train/.* and 4 more"
+    with pytest.raises(FileNotFoundError, match=message + '.*set `on_missing="skip"`'):
+        module(root, annotations="list.csv", val_size=4).setup("fit")
+    tolerant = module(root, annotations="list.csv", val_size=4, on_missing="skip")
+    with pytest.warns(UserWarning, match="they are left out"):
+        tolerant.setup("fit")
+    assert sum(len(videos) for videos in tolerant.videos.values()) == 11
+
+
+def test_validation_set_is_as_large_as_the_test_set(root):
+    data = module(root, val_size=None)
+    data.setup("fit")
+    assert {split: len(videos) for split, videos in data.videos.items()} == {"train": 6, "val": 4, "test": 4}
+
+
+def test_validation_set_does_not_depend_on_what_is_missing(root):
+    """Nor may it move videos between the sides when the file of one is lost."""
+    first = module(root)
+    first.setup("fit")
+    lost = first.videos["train"][0].path
+    (root / "list.csv").write_text(
+        "path,label,split\n"
+        + "".join(f"train/{name}/{n}.mp4,{name},train\n" for name in ("left", "right") for n in range(5))
+    )
+    (root / lost).unlink()
+    second = module(root, annotations="list.csv", on_missing="skip")
+    with pytest.warns(UserWarning, match="1 of 8 train videos are not below"):
+        second.setup("fit")
+    assert second.videos["val"] == first.videos["val"]
+
+
+def test_validation_set_is_kept_in_a_file_and_read_from_it(root, tmp_path):
+    file = tmp_path / "kept" / "val.txt"
+    data = module(root, val_file=str(file))
+    data.setup("fit")
+    names = file.read_text().splitlines()
+    assert [str(root / name) for name in names] == [video.path for video in data.videos["val"]]
+    file.write_text("train/left/0.mp4\ntrain/right/4.mp4\n")
+    other = module(root, val_file=str(file), split_seed=7)
+    other.setup("fit")
+    assert [video.path for video in other.videos["val"]] == [
+        str(root / "train/left/0.mp4"), str(root / "train/right/4.mp4"),
+    ]  # fmt: skip
+    file.write_text("train/left/0.mp4\ntrain/up/1.mp4\n")
+    with pytest.raises(
+        ValueError, match="`val_file` must name videos of the training set, got .* with train/up/1.mp4"
+    ):
+        module(root, val_file=str(file)).setup("fit")
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("ucf101", (9537, 3783)), ("hmdb51", (3570, 1530))], ids=["ucf", "hmdb"])
+def test_real_groups_are_never_split(real_data, tmp_path, name, sizes):
+    data = VideoDataModule(str(tmp_path), dataset=name, annotations=str(real_data / "annotations" / name))
+    splits = data._with_validation(data.read_list().splits)
+    assert len(splits["train"]) + len(splits["val"]) == sizes[0]
+    assert abs(len(splits["val"]) - sizes[1]) <= 0.01 * sizes[1]
+    assert not {video.group for video in splits["train"]} & {video.group for video in splits["val"]}
+    counts = Counter(video.label for video in data.read_list().splits["train"])
+    taken = Counter(video.label for video in splits["val"])
+    for label, count in counts.items():
+        assert abs(taken[label] - count * sizes[1] / sizes[0]) <= 4  # groups have up to seven clips
+
+
+def break_later(root, monkeypatch, *names):
+    """Let some videos pass the first look and fail when a clip is cut."""
+    original = store.decode_frames
+
+    def decode(path, indices=None, **options):
+        if any(path.endswith(name) for name in names):
+            raise VideoError(path, "it ends early")
+        return original(path, indices, **options)
+
+    monkeypatch.setattr(store, "decode_frames", decode)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_video_that_fails_later_ends_the_run_with_its_name(root, monkeypatch, num_workers):
+    data = module(root, num_workers=num_workers)
+    data.setup("fit")
+    name = data.videos["train"][3].path
+    break_later(root, monkeypatch, name)
+    with pytest.raises(VideoError) as caught:
+        list(data.train_dataloader())
+    assert (caught.value.path, caught.value.reason) == (name, "it ends early")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:A video cannot be decoded and is left out")
+def test_videos_that_fail_later_are_left_out_up_to_a_limit(root, monkeypatch, num_workers):
+    data = module(root, num_workers=num_workers, on_error="skip", max_broken=2)
+    data.setup("fit")
+    paths = [video.path for video in data.videos["train"]]
+    break_later(root, monkeypatch, *paths[:2])
+    loader = data.train_dataloader()
+    for _ in range(3):
+        assert sum(len(labels) for _, labels in loader) == 8
+    assert len(loader.dataset.broken) == 2
+    break_later(root, monkeypatch, *paths[:3])
+    with pytest.raises(VideoError, match=r"it ends early \(and 2 videos were left out before: more than `max_broken`"):
+        list(loader)
+
+
+def test_too_many_broken_videos_end_the_run(root):
+    for number in range(3):
+        (root / "train" / "left" / f"{number}.mp4").write_bytes(b"junk")
+    with pytest.raises(VideoError, match=r"3 of 14 videos are broken: more than `max_broken` \(0.1\) allows"):
+        module(root, on_error="skip", max_broken=0.1).setup("fit")
+
+
+def test_decoder_that_hangs_is_named(root, monkeypatch):
+    data = module(root)
+    data.setup("fit")
+    monkeypatch.setattr(store, "_PATIENCE", 0.2)
+    monkeypatch.setattr(store, "decode_frames", lambda *_, **__: time.sleep(1.5))
+    with pytest.raises(VideoError, match=r"mp4: the decoder hangs \(no progress for 0.2 s\)"):
+        data.val_dataloader().dataset[0]
+
+
+def test_frames_on_disk_give_the_same_clips_without_the_videos(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pixels")
+    plain = module(root)
+    plain.setup("fit")
+    expected = list(plain.val_dataloader().dataset)
+    data = module(root, cache_dir=str(folder))
+    with pytest.raises(FileNotFoundError, match="`cache_dir` must be a folder of decoded frames"):
+        data.setup("fit")
+    write_cache(data, short_side=24, num_threads=2)
+    names = sorted(video.path for videos in plain.videos.values() for video in videos)
+    rows = [(os.path.relpath(name, root), *name.split("/")[-2:-4:-1]) for name in names]
+    (root / "list.csv").write_text("path,label,split\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    for name in names:
+        os.unlink(name)
+    store.forget()
+    data = module(root, cache_dir=str(folder), annotations="list.csv")
+    data.setup("fit")
+    for (clip, label), (other, other_label) in zip(expected, data.val_dataloader().dataset, strict=True):
+        assert label == other_label
+        assert torch.equal(clip, other)
+    clips, _ = next(iter(data.train_dataloader()))
+    assert clips.shape == (4, 3, 8, 24, 24)
+
+
+def test_torchcodec_gives_the_same_frames(root):
+    pytest.importorskip("torchcodec", exc_type=(ImportError, RuntimeError))
+    plain, other = module(root), module(root, decoder="torchcodec")
+    plain.setup("fit")
+    other.setup("fit")
+    for (a, _), (b, _) in zip(plain.val_dataloader().dataset, other.val_dataloader().dataset, strict=True):
+        assert (a - b).abs().max() < 0.02  # a grey level

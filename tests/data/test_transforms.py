@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_opplan.data.transforms import augment, centre_crop, normalise, resize_short_side, three_crops
+from lightning_opplan.data.transforms import Augmentation, centre_crop, normalise, resize_short_side, three_crops
 
 
 def ramp(height, width, frames=2):
@@ -34,7 +34,7 @@ def test_three_crops_lie_along_the_longer_side(height, width, channel):
 def test_augmentation_is_one_draw_for_all_frames():
     torch.manual_seed(0)
     for _ in range(5):
-        frames = augment(ramp(40, 60, frames=4), short_side=(32, 48), crop_size=24, flip=True)
+        frames = Augmentation.draw(short_side=(32, 48), crop_size=24, flip=True)(ramp(40, 60, frames=4))
         assert frames.shape == (4, 3, 24, 24)
         assert all(torch.equal(frames[0], frame) for frame in frames)
 
@@ -45,7 +45,7 @@ def test_flips_happen_to_half_of_the_clips_or_none():
     def share(flip):
         flipped = 0
         for _ in range(200):
-            row = augment(ramp(24, 24), short_side=(24, 24), crop_size=24, flip=flip)[0, 0, 0]
+            row = Augmentation.draw(short_side=(24, 24), crop_size=24, flip=flip)(ramp(24, 24))[0, 0, 0]
             flipped += bool(row[0] > row[-1])
         return flipped / 200
 

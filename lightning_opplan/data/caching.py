@@ -1,0 +1,81 @@
+"""Write the decoded frames of a data module's videos to its `cache_dir`: what `opplan cache` does."""
+
+import shutil
+from collections.abc import Callable
+
+from torch import Tensor
+from tqdm import tqdm
+
+from lightning_opplan.data import store
+from lightning_opplan.data.decoding import VideoError, scaled_size
+from lightning_opplan.data.lists import first_names
+from lightning_opplan.data.module import VideoDataModule
+from lightning_opplan.data.pixel_cache import PixelCache, write_pixels
+from lightning_opplan.data.transforms import resize_short_side
+
+__all__ = ["write_cache"]
+
+
+def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> None:
+    """Say how much it will be, write what is not there yet, and check all that is there.
+
+    Args:
+        data: Has a `cache_dir`. Videos of all splits are written.
+        short_side: Short side of the frames in px.
+        num_threads: Videos to decode at a time.
+
+    Raises:
+        ValueError: If there is no `cache_dir`, or frames of another size are in it.
+        OSError: If there is not enough space.
+        VideoError: If a video cannot be decoded and `on_error` is `"raise"`, or what was written is damaged.
+    """
+    folder = data.source.cache_dir
+    if folder is None:
+        raise ValueError("`data.cache_dir` must be the folder to write decoded frames to, got none.")
+    have = PixelCache.begin(folder, short_side=short_side).videos
+    listed = data.without_missing(data.read_list())
+    paths = list(dict.fromkeys(video.path for videos in listed.splits.values() for video in videos))
+    todo = [path for path in paths if data.source.name(path) not in have]
+    broken = {error.path: error for error in store.scan(todo)}
+    if broken and data.on_error == "raise":
+        raise next(iter(broken.values()))
+    todo = [path for path in todo if path not in broken]
+    size = sum(_num_bytes(path, short_side) for path in todo)
+    print(f"{len(todo)} of {len(paths)} videos are to be written to {folder}: {_readable(size)}.")
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(f"`data.cache_dir` must have room for {_readable(size)}, got {folder} with {_readable(free)}.")
+
+    jobs = {data.source.name(path): _decoding(path, short_side) for path in todo}
+    written = write_pixels(folder, jobs, short_side=short_side, num_threads=num_threads)
+    for _, error in tqdm(written, total=len(jobs), desc="Writing frames", unit="video"):
+        if error is not None:
+            if data.on_error == "raise":
+                raise error
+            broken[error.path] = error
+    cache = PixelCache(folder)
+    checked = tqdm(cache.damaged(), total=len(cache.videos), desc="Checking frames", unit="video")
+    damaged = [name for name, is_damaged in checked if is_damaged]
+    if damaged:
+        raise VideoError(folder, f"the frames of {first_names(damaged)} are damaged; delete the folder and begin anew")
+    for error in broken.values():
+        print(f"Left out: {error}")
+    print(f"{len(cache.videos)} videos are in {folder}, and their checksums are right.")
+
+
+def _decoding(path: str, short_side: int) -> Callable[[], Tensor]:
+    def decode() -> Tensor:
+        num_frames = store.frame_index(path).num_frames
+        return resize_short_side(store.clip_frames(path, range(num_frames), short_side=short_side), short_side)
+
+    return decode
+
+
+def _num_bytes(path: str, short_side: int) -> int:
+    index = store.frame_index(path)
+    height, width = scaled_size(index.height, index.width, short_side)
+    return index.num_frames * height * width * 3
+
+
+def _readable(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"

@@ -1,0 +1,55 @@
+import os
+import threading
+import time
+
+import pytest
+
+from lightning_opplan.data import deadline
+
+
+def test_result_and_errors_come_through():
+    assert deadline.run(lambda: 7, seconds=5) == 7
+    with pytest.raises(ZeroDivisionError):
+        deadline.run(lambda: 1 / 0, seconds=5)
+    assert deadline.run(lambda: 8, seconds=5) == 8
+
+
+def test_one_that_hangs_is_left_behind():
+    released = threading.Event()
+    with pytest.raises(deadline.StalledError, match=r"no progress for 0.1 s"):
+        deadline.run(released.wait, seconds=0.1)
+    assert deadline.run(lambda: 7, seconds=5) == 7
+    released.set()
+
+
+def test_slow_work_is_waited_for_as_long_as_it_makes_progress():
+    def work():
+        for _ in range(8):
+            time.sleep(0.05)
+            deadline.progress()
+        return "done"
+
+    assert deadline.run(work, seconds=0.2) == "done"
+
+
+def test_threads_end_with_those_they_work_for():
+    def use():
+        deadline.run(lambda: None, seconds=5)
+
+    use()
+    before = threading.active_count()
+    for _ in range(20):
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+    time.sleep(0.2)
+    assert threading.active_count() == before
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_forked_process_gets_a_thread_of_its_own():
+    deadline.run(lambda: None, seconds=5)
+    child = os.fork()
+    if child == 0:
+        os._exit(deadline.run(lambda: 3, seconds=5))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
