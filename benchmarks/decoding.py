@@ -205,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="Time for each method and row.")
     parser.add_argument("--lengths", type=int, nargs="+", default=[16, 32, 64], help="Frames of a clip.")
+    parser.add_argument("--video", help="A file of your own for the training samples, in place of a drawn one.")
     parser.add_argument("--only-samples", action="store_true", help="Leave the comparison of decoders out.")
     parser.add_argument("--steps", type=int, default=20, help="Training steps for the share of waiting.")
     options = parser.parse_args()
@@ -220,7 +221,7 @@ def main() -> None:
         }
         if not options.only_samples:
             compare(console, paths, options.seconds, options.lengths)
-        training_samples(console, paths["340×256 H.264"], folder, options.seconds)
+        training_samples(console, options.video or paths["340×256 H.264"], folder, options.seconds)
         waiting(console, paths["340×256 H.264"], options.steps)
 
 
