@@ -147,15 +147,14 @@ def training_samples(console: Console, path: str, folder: Path, seconds: float) 
     """A training sample of 16 frames, augmented and normalised: from the file and from decoded frames on disk."""
     job = {Path(path).name: lambda: decode_frames(path, short_side=SHORT_SIDE)}
     list(write_pixels(folder / "pixels", job, short_side=SHORT_SIDE))
-    root = str(Path(path).parent)
-    sources = {"file": Source(root=root), "cache": Source(root=root, cache_dir=str(folder / "pixels"))}
+    sources = {"file": Source(), "cache": Source(cache_dir=str(folder / "pixels"))}
     table = Table(title="Training samples per second, 16 frames, 224 px")
     for heading in ("sampling", *sources, "ratio"):
         table.add_column(heading, justify="right")
     for sampling in ("consecutive", "uniform"):
         datasets = {
             name: TrainingClips(
-                [Video(path=path, label=0)],
+                [Video(path=path, name=Path(path).name, label=0)],
                 ClipSpec(
                     sampling=sampling, clip_length=16, frame_stride=1, short_video="loop", crop_size=224,
                     short_side=(256, 340), flip=True, source=source,
@@ -181,7 +180,7 @@ def waiting(console: Console, path: str, steps: int) -> None:
     spec = ClipSpec(
         sampling="uniform", clip_length=16, frame_stride=1, short_video="loop", crop_size=112, short_side=(128, 170)
     )
-    clips = TrainingClips([Video(path=path, label=0)] * (4 * steps), spec)
+    clips = TrainingClips([Video(path=path, name=Path(path).name, label=0)] * (4 * steps), spec)
     network = get_model("dg_p3d_resnet18", num_classes=10).to_channels_last()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
     waited = trained = 0.0

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from typing import Final
 
 from torch import Tensor
 from tqdm import tqdm
@@ -15,6 +16,9 @@ from lightning_opplan.data.transforms import resize_short_side
 
 __all__ = ["write_cache"]
 
+_MEMORY: Final = 8 * 2**30
+"""Bytes that videos in the work may take together; a single one may take more."""
+
 
 def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> None:
     """Say how much it will be, write what is not there yet, and check all that is there.
@@ -22,7 +26,7 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
     Args:
         data: Has a `cache_dir`. Videos of all splits are written.
         short_side: Short side of the frames in px.
-        num_threads: Videos to decode at a time.
+        num_threads: Videos to decode at a time; fewer where they are so long that memory would not do.
 
     Raises:
         ValueError: If there is no `cache_dir`, or frames of another size are in it.
@@ -34,19 +38,22 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
         raise ValueError("`data.cache_dir` must be the folder to write decoded frames to, got none.")
     have = PixelCache.begin(folder, short_side=short_side).videos
     listed = data.without_missing(data.read_list())
-    paths = list(dict.fromkeys(video.path for videos in listed.splits.values() for video in videos))
-    todo = [path for path in paths if data.source.name(path) not in have]
-    broken = {error.path: error for error in store.scan(todo)}
+    videos = {video.name: video.path for videos in listed.splits.values() for video in videos}
+    todo = {name: path for name, path in videos.items() if name not in have}
+    broken = {error.path: error for error in store.scan(todo.values())}
     if broken and data.on_error == "raise":
         raise next(iter(broken.values()))
-    todo = [path for path in todo if path not in broken]
-    size = sum(_num_bytes(path, short_side) for path in todo)
-    print(f"{len(todo)} of {len(paths)} videos are to be written to {folder}: {_readable(size)}.")
+    todo = {name: path for name, path in todo.items() if path not in broken}
+    sizes = [_num_bytes(path, short_side) for path in todo.values()]
+    size = sum(sizes)
+    print(f"{len(todo)} of {len(videos)} videos are to be written to {folder}: {_readable(size)}.")
     free = shutil.disk_usage(folder).free
     if size > free:
         raise OSError(f"`data.cache_dir` must have room for {_readable(size)}, got {folder} with {_readable(free)}.")
 
-    jobs = {data.source.name(path): _decoding(path, short_side) for path in todo}
+    # Videos are held whole, twice for a moment, and one more of them than there are threads.
+    num_threads = min(num_threads, max(1, _MEMORY // (2 * max(sizes, default=1)) - 1))
+    jobs = {name: _decoding(path, short_side) for name, path in todo.items()}
     written = write_pixels(folder, jobs, short_side=short_side, num_threads=num_threads)
     for _, error in tqdm(written, total=len(jobs), desc="Writing frames", unit="video"):
         if error is not None:

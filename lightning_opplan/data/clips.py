@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.lists import Video
-from lightning_opplan.data.sampling import Sampling, ShortVideo, clip_indices, spaced_offset
+from lightning_opplan.data.sampling import Offset, Sampling, ShortVideo, clip_indices, spaced_offset
 from lightning_opplan.data.sources import Source, take
 from lightning_opplan.data.transforms import Augmentation, centre_crop, normalise, resize_short_side, three_crops
 
@@ -42,13 +42,13 @@ class ClipSpec:
     flip: bool = False
     source: Source = field(default_factory=Source)
 
-    def indices(self, path: str, *, view: int | None = None, num_views: int = 1) -> list[int]:
-        """Return the frames of a random clip, or of one of some evenly spaced ones."""
+    def indices(self, video: Video, offset: Offset) -> list[int]:
+        """Return the frames of a clip at an offset that is chosen."""
         return clip_indices(
-            self.source.num_frames(path),
+            self.source.num_frames(video),
             self.clip_length,
             sampling=self.sampling,
-            offset=_random_offset if view is None else spaced_offset(view, num_views),
+            offset=offset,
             frame_stride=self.frame_stride,
             short_video=self.short_video,
         )
@@ -84,7 +84,7 @@ class BrokenVideos:
                 error.reason += f" (and {len(self)} videos were left out before: more than `max_broken` allows)"
             raise error
         self._marks[index] = True
-        rank_zero_warn(f"A video cannot be decoded and is left out: {error}")
+        rank_zero_warn(f"A video cannot be decoded and is left out, the next one takes its place: {error}")
 
 
 class _Clips(Dataset[tuple[Tensor, int]], ABC):
@@ -96,42 +96,46 @@ class _Clips(Dataset[tuple[Tensor, int]], ABC):
         return len(self.videos)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        # One draw for each clip, however many videos are tried for it: what comes after must not depend on that.
+        seed = int(torch.randint(2**62, ()))
         # In place of a video that cannot be decoded, the next one: batches keep their size. There is always one left.
         while True:
             video = self.videos[index]
             if index not in self.broken:
                 try:
-                    return self.clip(video.path), video.label
+                    return self.clip(video, torch.Generator().manual_seed(seed)), video.label
                 except VideoError as error:
                     self.broken.add(index, error)
             index = (index + 1) % len(self.videos)
 
     @abstractmethod
-    def clip(self, path: str) -> Tensor: ...
+    def clip(self, video: Video, generator: torch.Generator) -> Tensor: ...
 
 
 class TrainingClips(_Clips):
     """One random clip ``(C, T, H, W)`` per video, augmented, and its label."""
 
-    def clip(self, path: str) -> Tensor:
+    def clip(self, video: Video, generator: torch.Generator) -> Tensor:
         """Draw a clip."""
         spec = self.spec
-        indices = spec.indices(path)
-        augment = Augmentation.draw(short_side=spec.short_side, crop_size=spec.crop_size, flip=spec.flip)
-        pixels = spec.source.pixels(path)
-        if pixels is not None:
-            # Cut before it is copied.
-            return normalise(augment.resize(take(augment.crop(pixels), indices)))
-        return normalise(augment(spec.source.frames(path, indices, short_side=augment.short_side)))
+        indices = spec.indices(video, lambda last: int(torch.randint(last + 1, (), generator=generator)))
+        augment = Augmentation.draw(
+            short_side=spec.short_side, crop_size=spec.crop_size, flip=spec.flip, generator=generator
+        )
+        pixels = spec.source.pixels(video)
+        if pixels is None:
+            return normalise(augment(spec.source.frames(video, indices, short_side=augment.short_side)))
+        rows, columns = augment.box(*pixels.shape[1:3])
+        return normalise(augment.resize(take(pixels[:, rows, columns], indices)))
 
 
 class EvaluationClips(_Clips):
     """The centre clip ``(C, T, H, W)`` of every video, centre crop, and its label (section 5.1)."""
 
-    def clip(self, path: str) -> Tensor:
+    def clip(self, video: Video, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - the same every time
         """Cut the clip."""
         spec = self.spec
-        frames = spec.source.frames(path, spec.indices(path, view=0), short_side=spec.short_side[0])
+        frames = spec.source.frames(video, spec.indices(video, spaced_offset(0, 1)), short_side=spec.short_side[0])
         return normalise(centre_crop(frames, short_side=spec.short_side[0], crop_size=spec.crop_size))
 
 
@@ -154,13 +158,13 @@ class TestViews(_Clips):
         super().__init__(videos, spec, max_broken=max_broken)
         self.num_clips, self.num_crops = num_clips, num_crops
 
-    def clip(self, path: str) -> Tensor:
+    def clip(self, video: Video, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - the same every time
         """Cut all views."""
         size = self.spec.crop_size
-        clips = [self.spec.indices(path, view=view, num_views=self.num_clips) for view in range(self.num_clips)]
+        clips = [self.spec.indices(video, spaced_offset(view, self.num_clips)) for view in range(self.num_clips)]
         # The clips of a video overlap or lie close: its frames are decoded in one go.
         needed = sorted({index for indices in clips for index in indices})
-        frames = resize_short_side(self.spec.source.frames(path, needed, short_side=size), size)
+        frames = resize_short_side(self.spec.source.frames(video, needed, short_side=size), size)
         places = {index: place for place, index in enumerate(needed)}
         views = []
         for indices in clips:
@@ -170,7 +174,3 @@ class TestViews(_Clips):
             else:
                 views += [normalise(crop) for crop in three_crops(clip, short_side=size, crop_size=size)]
         return torch.stack(views)
-
-
-def _random_offset(last: int) -> int:
-    return int(torch.randint(last + 1, ()))

@@ -3,11 +3,12 @@
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 __all__ = ["StalledError", "progress", "run"]
 
 T = TypeVar("T")
+_Results: TypeAlias = "queue.SimpleQueue[tuple[Any, BaseException | None]]"
 
 
 class StalledError(RuntimeError):
@@ -24,12 +25,9 @@ class _Helper:
 
     def __init__(self) -> None:
         self.counter = _Counter()
-        self.tasks: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
-        self.results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self.tasks: queue.SimpleQueue[tuple[Callable[[], Any], _Results] | None] = queue.SimpleQueue()
         # A daemon, so that one that hangs does not hold up the end of the process.
-        self.thread = threading.Thread(
-            target=_work, args=(self.tasks, self.results, self.counter), name="decoding", daemon=True
-        )
+        self.thread = threading.Thread(target=_work, args=(self.tasks, self.counter), name="decoding", daemon=True)
         self.thread.start()
 
     def __del__(self) -> None:
@@ -44,18 +42,15 @@ class _Local(threading.local):
 _HERE = _Local()
 
 
-def _work(
-    tasks: "queue.SimpleQueue[Callable[[], Any] | None]",
-    results: "queue.SimpleQueue[tuple[Any, BaseException | None]]",
-    counter: _Counter,
-) -> None:
+def _work(tasks: "queue.SimpleQueue[tuple[Callable[[], Any], _Results] | None]", counter: _Counter) -> None:
     _HERE.counter = counter
-    while (task := tasks.get()) is not None:
+    while (job := tasks.get()) is not None:
+        task, results = job
         try:
             results.put((task(), None))
         except BaseException as error:  # handed to whoever waits for it
             results.put((None, error))
-        del task
+        del job, task, results
 
 
 def progress() -> None:
@@ -77,11 +72,13 @@ def run(task: Callable[[], T], *, seconds: float) -> T:
     helper = _HERE.helper
     if helper is None or not helper.thread.is_alive():  # a forked process has the object, but not the thread
         helper = _HERE.helper = _Helper()
-    helper.tasks.put(task)
+    # A queue of its own for each task: who is interrupted here leaves a result behind that must not be the next one's.
+    results: _Results = queue.SimpleQueue()
+    helper.tasks.put((task, results))
     while True:
         steps = helper.counter.steps
         try:
-            result, error = helper.results.get(timeout=seconds)
+            result, error = results.get(timeout=seconds)
         except queue.Empty:
             if helper.counter.steps == steps:
                 _HERE.helper = None

@@ -26,6 +26,8 @@ from lightning_opplan.data.deadline import progress
 __all__ = ["FrameIndex", "VideoError", "build_index", "decode_frames", "scaled_size"]
 
 Picture = NDArray[np.uint8]
+Pictures = NDArray[np.uint8]
+"""Frames ``(N, H, W, C)``."""
 Times = NDArray[np.int64]
 
 _OPEN_SECONDS: Final = 60.0
@@ -230,7 +232,9 @@ def _frames_until(
         if place == 0 and (packet.pts is None or packet.pts > start):
             raise _Irregular
         # Frames on which no other depends are not decoded unless they are wanted.
-        context.skip_frame = "NONREF" if can_skip and packet.pts not in needed else "DEFAULT"
+        context.skip_frame = (
+            "NONREF" if can_skip and packet.pts is not None and packet.pts not in needed else "DEFAULT"
+        )
         for frame in packet.decode():
             if frame.pts is None or frame.is_corrupt or (before is not None and frame.pts <= before):
                 raise _Irregular

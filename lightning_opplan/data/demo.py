@@ -166,3 +166,4 @@ class DemoDataModule(VideoDataModule):
     @override
     def prepare_data(self) -> None:
         write_demo_videos(self.root, num_train=self.num_train, num_test=self.num_test, seed=self.drawing_seed)
+        super().prepare_data()

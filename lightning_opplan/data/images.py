@@ -54,10 +54,11 @@ def _files(folder: str, mtime: int) -> tuple[str, ...]:  # noqa: ARG001 - part o
 
 def _picture(file: str) -> Tensor:
     progress()
+    folder, name = os.path.split(file)
     try:
         with Image.open(file) as image:
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     except UnidentifiedImageError:
-        raise VideoError(file, "it is not a picture") from None
+        raise VideoError(folder, f"{name} is not a picture") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all of them are Pillow's
-        raise VideoError(file, f"the picture cannot be read ({error})") from None
+        raise VideoError(folder, f"{name} cannot be read ({error})") from None

@@ -20,7 +20,7 @@ FileKey = tuple[str, int, int]
 
 _TABLE: Final = "frames_1"  # a new name when what is stored changes
 _COLUMNS: Final = (
-    "path TEXT PRIMARY KEY, mtime INTEGER, size INTEGER, "
+    "path BLOB PRIMARY KEY, mtime INTEGER, size INTEGER, "
     "num_frames INTEGER, height INTEGER, width INTEGER, times BLOB, starts BLOB"
 )
 _REPLACE: Final = f"REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -51,8 +51,8 @@ class IndexCache:
 
         def select(connection: sqlite3.Connection) -> None:
             for key in keys:
-                row = connection.execute(f"SELECT * FROM {_TABLE} WHERE path = ?", (key[0],)).fetchone()
-                if row is not None and row[:3] == key:
+                row = connection.execute(f"SELECT * FROM {_TABLE} WHERE path = ?", (os.fsencode(key[0]),)).fetchone()
+                if row is not None and row[1:3] == key[1:]:
                     _, _, _, num_frames, height, width, times, starts = row
                     found[key] = FrameIndex(
                         num_frames=num_frames, height=height, width=width, times=_unpacked(times),
@@ -66,7 +66,15 @@ class IndexCache:
     def write(self, indices: dict[FileKey, FrameIndex]) -> None:
         """Keep indices, in place of those of former states of the same files."""
         rows = [
-            (*key, index.num_frames, index.height, index.width, _packed(index.times), _packed(index.starts))
+            (
+                os.fsencode(key[0]),
+                *key[1:],
+                index.num_frames,
+                index.height,
+                index.width,
+                _packed(index.times),
+                _packed(index.starts),
+            )
             for key, index in indices.items()
         ]
         if rows:

@@ -36,12 +36,14 @@ class Video:
 
     Attributes:
         path: Its file, or the folder of its pictures.
+        name: What its list calls it, wherever the file lies and whatever it was converted to.
         label: Index of its class.
         group: What it was cut from; videos of one group never end up on both sides of a split.
         duration: Seconds, if the list says so.
     """
 
     path: str
+    name: str
     label: int
     group: str | None = None
     duration: float | None = None
@@ -65,7 +67,13 @@ class FileFinder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._found: dict[str, list[str]] = {}
+        seen: set[str] = set()
         for parent, folders, files in os.walk(folder, followlinks=True):
+            real = os.path.realpath(parent)
+            if real in seen:  # a link to a folder above, or a second one to the same
+                folders.clear()
+                continue
+            seen.add(real)
             folders.sort()
             for name in sorted(files):
                 stem, suffix = os.path.splitext(name)
@@ -103,15 +111,15 @@ def checked_name(name: str, place: str) -> str:
     return name
 
 
-def missing_videos(found: VideoList, *, besides: Callable[[str], bool] = lambda _: False) -> dict[Split, list[str]]:
+def missing_videos(found: VideoList, *, besides: Callable[[Video], bool] = lambda _: False) -> dict[Split, list[str]]:
     """Return the paths of listed videos that are not there, by split; only splits with some.
 
     Args:
         found: The listed videos.
-        besides: Tells of a path that its file is not needed.
+        besides: Tells of a video that its file is not needed.
     """
     missing = {
-        split: [video.path for video in videos if not besides(video.path) and not os.path.exists(video.path)]
+        split: [video.path for video in videos if not besides(video) and not os.path.exists(video.path)]
         for split, videos in found.splits.items()
     }
     return {split: paths for split, paths in missing.items() if paths}
@@ -150,7 +158,7 @@ def read_folders(root: str | os.PathLike[str]) -> VideoList:
         if extra:
             raise ValueError(f"{folder / extra[0]}: class {extra[0]!r} must have a folder in 'train' too.")
         splits[_SPLITS[split]] = tuple(
-            Video(path=str(file), label=classes.index(name))
+            Video(path=str(file), name=str(file.relative_to(root)), label=classes.index(name))
             for name in names[split]
             for file in _videos(folder / name)
         )
@@ -197,7 +205,7 @@ def read_csv(
         if root not in path.parents:
             raise ValueError(f"{file}, line {number}: `path` must stay below {root}, got {row['path']!r}.")
         group = row[group_column] or None if group_column else None
-        video = Video(path=str(path), label=classes.index(row["label"]), group=group)
+        video = Video(path=str(path), name=str(path.relative_to(root)), label=classes.index(row["label"]), group=group)
         collected.setdefault(_SPLITS[split], []).append(video)
     return VideoList(classes=tuple(classes), splits={split: tuple(videos) for split, videos in collected.items()})
 

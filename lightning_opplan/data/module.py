@@ -5,7 +5,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -28,6 +28,7 @@ from lightning_opplan.planning.messages import checked_choice
 __all__ = ["VideoDataModule"]
 
 Loader = DataLoader[tuple[Tensor, int]]
+T = TypeVar("T")
 
 
 class VideoDataModule(LightningDataModule):
@@ -148,7 +149,7 @@ class VideoDataModule(LightningDataModule):
         self.train_on_validation = train_on_validation
         self.on_missing, self.on_error, self.max_broken = on_missing, on_error, max_broken
         self.cache = cache
-        self.source = Source(root=os.path.abspath(root), cache_dir=cache_dir, decoder=decoder)
+        self.source = Source(cache_dir=cache_dir, decoder=decoder)
 
         def spec(length: int, stride: int, size: int, sides: tuple[int, int]) -> ClipSpec:
             return ClipSpec(
@@ -164,6 +165,15 @@ class VideoDataModule(LightningDataModule):
 
         self.classes: tuple[str, ...] = ()
         self.videos: dict[Split, tuple[Video, ...]] = {}
+
+    @override
+    def prepare_data(self) -> None:
+        """Read through the files, once on each machine; each process then finds on disk what is known of them."""
+        if self.cache:
+            return  # every process decodes them anyway
+        listed = self.read_list()
+        videos = [video for videos in listed.splits.values() for video in videos]
+        store.scan(v.path for v in videos if not self.source.is_cached(v) and os.path.exists(v.path))
 
     @override
     def setup(self, stage: str) -> None:
@@ -190,7 +200,7 @@ class VideoDataModule(LightningDataModule):
             batch_size=self.batch_size,
             shuffle=True,
             # A last batch of one or two clips would upset the statistics of batch normalisation.
-            drop_last=len(videos) // num_devices > self.batch_size,
+            drop_last=math.ceil(len(videos) / num_devices) > self.batch_size,
         )
 
     @override
@@ -232,7 +242,7 @@ class VideoDataModule(LightningDataModule):
 
     def without_missing(self, found: VideoList) -> VideoList:
         """Leave out the videos that are not there, or raise an error, as `on_missing` says."""
-        missing = missing_videos(found, besides=self.source.is_cached)
+        missing = self._of_first_process(missing_videos(found, besides=self.source.is_cached))
         if not missing:
             return found
         counts = ", ".join(
@@ -255,8 +265,8 @@ class VideoDataModule(LightningDataModule):
         if "val" in splits or not train:
             return dict(splits)
         size = self.val_size if self.val_size is not None else len(splits.get("test", ())) or 0.2
-        names = [os.path.relpath(video.path, self.root) for video in train]
-        labels, groups = [video.label for video in train], [video.group for video in train]
+        names, labels = [video.name for video in train], [video.label for video in train]
+        groups = [video.group or video.name for video in train]  # a video that is listed twice is on one side, too
         if self.val_file is not None:
             file = Path(self.val_file)
         else:
@@ -276,8 +286,8 @@ class VideoDataModule(LightningDataModule):
         return {**splits, "train": tuple(train[i] for i in kept), "val": tuple(train[i] for i in cut)}
 
     def _without_broken(self, splits: dict[Split, tuple[Video, ...]]) -> dict[Split, tuple[Video, ...]]:
-        paths = [video.path for videos in splits.values() for video in videos]
-        errors = store.scan([path for path in paths if not self.source.is_cached(path)], keep_pixels=self.cache)
+        paths = [video.path for videos in splits.values() for video in videos if not self.source.is_cached(video)]
+        errors = self._of_first_process(store.scan(paths, keep_pixels=self.cache))
         if errors and self.on_error == "raise":
             more = f" ({len(errors) - 1} more of {len(paths)} videos are broken)" if len(errors) > 1 else ""
             errors[0].reason += f'{more}. Mend or delete it, or set `on_error="skip"` to leave such videos out'
@@ -293,6 +303,13 @@ class VideoDataModule(LightningDataModule):
             rank_zero_warn(f"{len(errors)} of {len(paths)} videos cannot be decoded and are left out: {named}")
         broken = {error.path for error in errors}
         return {split: tuple(v for v in videos if v.path not in broken) for split, videos in splits.items()}
+
+    def _of_first_process(self, value: T) -> T:
+        """What the first process found, so that all train on the same videos."""
+        if self.trainer is None or self.trainer.world_size == 1:
+            return value
+        agreed: T = self.trainer.strategy.broadcast(value)
+        return agreed
 
     def _limit(self, num_videos: int) -> int:
         """How many of some videos may be left out."""

@@ -4,6 +4,7 @@ A folder with the pixels of all videos one after the other in some large files, 
 says where its frames are. A line is written once its pixels are; pixels without a line are written again.
 """
 
+import fcntl
 import json
 import os
 import zlib
@@ -17,10 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from lightning_opplan.data.decoding import VideoError
+from lightning_opplan.data.decoding import Pictures, VideoError
 
 __all__ = ["CachedVideo", "PixelCache", "write_pixels"]
 
@@ -33,7 +33,7 @@ class CachedVideo:
     """Where the frames of one video are, and their checksum.
 
     Attributes:
-        name: The video's path relative to the data set's folder.
+        name: What its list calls the video.
         shard: Number of the file of pixels.
         offset: First byte in it.
         shape: ``(T, H, W, C)``, uint8.
@@ -84,8 +84,8 @@ class PixelCache:
         self.videos: dict[str, CachedVideo] = {video.name: video for video in _lines(self.folder / "index.jsonl")}
         self._shards: dict[int, np.memmap[Any, np.dtype[np.uint8]]] = {}
 
-    def pixels(self, name: str) -> Tensor | None:
-        """Return all frames of a video ``(T, C, H, W)``, uint8, as a view of the file; `None` if it is not here.
+    def pixels(self, name: str) -> Pictures | None:
+        """Return all frames of a video ``(N, H, W, C)``, uint8, as a view of the file; `None` if it is not here.
 
         Raises:
             VideoError: If the file of pixels is too short.
@@ -94,11 +94,11 @@ class PixelCache:
         if video is None:
             return None
         if video.shard not in self._shards:
-            self._shards[video.shard] = np.memmap(_shard(self.folder, video.shard), np.uint8, mode="c")
+            self._shards[video.shard] = np.memmap(_shard(self.folder, video.shard), np.uint8, mode="r")
         part = self._shards[video.shard][video.offset : video.offset + video.num_bytes]
         if len(part) < video.num_bytes:
             raise VideoError(str(_shard(self.folder, video.shard)), "it is shorter than it was: run `opplan cache`")
-        return torch.from_numpy(part.reshape(video.shape)).permute(0, 3, 1, 2)
+        return part.reshape(video.shape)
 
     def damaged(self) -> Iterator[tuple[str, bool]]:
         """Yield the name of each video, and whether its bytes are others than those written."""
@@ -109,7 +109,7 @@ class PixelCache:
                 yield name, True
                 continue
             assert frames is not None
-            yield name, zlib.crc32(frames.permute(0, 2, 3, 1).numpy().data) != video.crc32
+            yield name, zlib.crc32(frames.data) != video.crc32
 
     @classmethod
     def begin(cls, folder: str | os.PathLike[str], *, short_side: int) -> "PixelCache":
@@ -160,9 +160,24 @@ def write_pixels(
 
     Raises:
         ValueError: If the folder has frames of another size.
+        BlockingIOError: If another process writes to it.
     """
     folder = Path(folder)
-    known = PixelCache.begin(folder, short_side=short_side)
+    PixelCache.begin(folder, short_side=short_side)
+    with (folder / "lock").open("w") as lock:  # ends with the process, however that ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"`cache_dir` must have one writer at a time, got {folder}, which has one."
+            ) from None
+        yield from _write(folder, videos, num_threads)
+
+
+def _write(
+    folder: Path, videos: Mapping[str, Callable[[], Tensor]], num_threads: int
+) -> Iterator[tuple[str, VideoError | None]]:
+    known = PixelCache(folder)
     index = folder / "index.jsonl"
     _drop_torn_line(index)
     last = max(known.videos.values(), key=lambda video: (video.shard, video.offset), default=None)
@@ -186,7 +201,7 @@ def write_pixels(
             os.fsync(stream.fileno())
         video = CachedVideo(name=name, shard=shard, offset=offset, shape=pixels.shape, crc32=zlib.crc32(data))
         with index.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(video), ensure_ascii=False) + "\n")
+            stream.write(json.dumps(asdict(video)) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         offset += data.nbytes

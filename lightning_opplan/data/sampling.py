@@ -8,7 +8,7 @@ References:
 from collections.abc import Callable
 from typing import Final, Literal
 
-__all__ = ["SEGMENT_LENGTH", "Sampling", "ShortVideo", "clip_indices", "spaced_offset"]
+__all__ = ["SEGMENT_LENGTH", "Offset", "Sampling", "ShortVideo", "clip_indices", "spaced_offset"]
 
 Sampling = Literal["consecutive", "uniform"]
 ShortVideo = Literal["loop", "pad"]

@@ -6,6 +6,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from lightning_opplan.data.lists import first_names
 
@@ -108,9 +109,11 @@ def _worth(group: Sequence[int], labels: Sequence[int], missing: Counter[int], r
 def save_split(file: Path, names: Iterable[str]) -> None:
     """Write the names of the validation videos, one a line; the file is there whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    os.replace(temporary, file)
+    with NamedTemporaryFile(
+        "w", dir=file.parent, encoding="utf-8", errors="surrogateescape", newline="\n", delete=False
+    ) as stream:
+        stream.write("".join(f"{name}\n" for name in names))
+    os.replace(stream.name, file)
 
 
 def load_split(file: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -126,7 +129,7 @@ def load_split(file: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:
     Raises:
         ValueError: If the file names a video that is none of them, or leaves nothing on one side.
     """
-    chosen = {line for line in file.read_text(encoding="utf-8").splitlines() if line}
+    chosen = {line for line in file.read_text(encoding="utf-8", errors="surrogateescape").split("\n") if line}
     unknown = sorted(chosen - set(names))
     if unknown:
         raise ValueError(

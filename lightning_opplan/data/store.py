@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lightning_opplan.data import deadline
-from lightning_opplan.data.decoding import FrameIndex, VideoError, build_index, decode_frames
+from lightning_opplan.data.decoding import FrameIndex, Pictures, VideoError, build_index, decode_frames
 from lightning_opplan.data.images import index_pictures, read_pictures
 from lightning_opplan.data.index_cache import FileKey, IndexCache, cache_folder
 from lightning_opplan.data.torchcodec_decoding import decode_frames_torchcodec
@@ -19,7 +19,7 @@ T = TypeVar("T")
 __all__ = ["clip_frames", "forget", "frame_index", "pixels", "scan"]
 
 _INDICES: dict[FileKey, FrameIndex] = {}
-_PIXELS: dict[FileKey, Tensor] = {}
+_PIXELS: dict[FileKey, Pictures] = {}
 _BATCH: Final = 256  # videos: what is lost if a scan is killed
 _PATIENCE: Final = 60.0
 """Seconds without a packet after which a decoder is given up."""
@@ -44,7 +44,7 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
             keys[path] = _key(path)
         except VideoError as error:
             errors[path] = error
-    cache = IndexCache(cache_folder() / "videos.sqlite")
+    cache = _cache()
     _INDICES.update(cache.read([key for key in keys.values() if key not in _INDICES]))
 
     def read(path: str) -> VideoError | None:
@@ -53,7 +53,7 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
             if key not in _INDICES:
                 _INDICES[key] = _index(path)
             if keep_pixels and key not in _PIXELS:
-                _PIXELS[key] = _read(path, range(_INDICES[key].num_frames))
+                _PIXELS[key] = _read(path, range(_INDICES[key].num_frames)).permute(0, 2, 3, 1).numpy()
         except VideoError as error:
             return error
         return None
@@ -75,15 +75,17 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
 
 
 def frame_index(path: str) -> FrameIndex:
-    """Return the index of a video, reading through it if `scan` has not."""
+    """Return the index of a video, reading through it if no process has."""
     key = _key(path)
+    if key not in _INDICES:
+        _INDICES.update(_cache().read([key]))  # a worker that was not forked knows nothing yet
     if key not in _INDICES:
         _INDICES[key] = _index(path)
     return _INDICES[key]
 
 
-def pixels(path: str) -> Tensor | None:
-    """Return all frames of a video ``(N, C, H, W)`` if they are kept in memory."""
+def pixels(path: str) -> Pictures | None:
+    """Return all frames of a video ``(N, H, W, C)``, uint8, if they are kept in memory."""
     return _PIXELS.get(_key(path))
 
 
@@ -96,6 +98,10 @@ def forget() -> None:
     """Free the memory."""
     _INDICES.clear()
     _PIXELS.clear()
+
+
+def _cache() -> IndexCache:
+    return IndexCache(cache_folder() / "videos.sqlite")
 
 
 def _index(path: str) -> FrameIndex:

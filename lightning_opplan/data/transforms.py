@@ -44,28 +44,31 @@ class Augmentation:
     flip: bool
 
     @classmethod
-    def draw(cls, *, short_side: tuple[int, int], crop_size: int, flip: bool) -> "Augmentation":
+    def draw(
+        cls, *, short_side: tuple[int, int], crop_size: int, flip: bool, generator: torch.Generator | None = None
+    ) -> "Augmentation":
         """Draw one at random.
 
         Args:
             short_side: Smallest and largest short side in px, both included.
             crop_size: Side of the crop in px.
             flip: Whether to flip at all, with probability one half: not where left and right matter to the class.
+            generator: Where the draws come from.
         """
-        side = int(torch.randint(short_side[0], short_side[1] + 1, ()))
-        top, left, coin = torch.rand(3).tolist()
+        side = int(torch.randint(short_side[0], short_side[1] + 1, (), generator=generator))
+        top, left, coin = torch.rand(3, generator=generator).tolist()
         return cls(short_side=side, crop_size=crop_size, top=top, left=left, flip=flip and coin < 0.5)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Crop, scale and flip frames ``(T, C, H, W)`` of any size: ``(T, C, crop_size, crop_size)``."""
-        return self.resize(self.crop(frames))
+        rows, columns = self.box(*frames.shape[-2:])
+        return self.resize(frames[..., rows, columns])
 
-    def crop(self, frames: Tensor) -> Tensor:
-        """Cut a square of that part of the picture out of frames of any size: to crop first costs less."""
-        height, width = frames.shape[-2:]
+    def box(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return rows and columns of the crop in frames of this size: to crop first and scale then costs less."""
         side = round(self.crop_size * min(height, width) / self.short_side)
         top, left = round(self.top * (height - side)), round(self.left * (width - side))
-        return frames[..., top : top + side, left : left + side]
+        return slice(top, top + side), slice(left, left + side)
 
     def resize(self, squares: Tensor) -> Tensor:
         """Scale squares to the crop's size, and flip them."""

@@ -28,7 +28,7 @@ def test_size_is_announced_and_a_second_run_checks(tmp_path, words, capsys):
     assert f"16 of 16 videos are to be written to {tmp_path / 'px'}: {num_bytes / 2**20:.1f} MiB." in out
     assert "16 videos are in" in out
     assert (tmp_path / "px" / "pixels-000.bin").stat().st_size == num_bytes
-    assert "UCF-101/Archery/v_Archery_g01_c01.avi" in PixelCache(tmp_path / "px").videos
+    assert "Archery/v_Archery_g01_c01.avi" in PixelCache(tmp_path / "px").videos
     main(command)
     assert "0 of 16 videos are to be written" in capsys.readouterr().out
 
@@ -40,7 +40,7 @@ def test_damage_is_named(tmp_path, words, capsys):
         stream.write(b"xyz")
     with pytest.raises(SystemExit):
         main(command)
-    assert "px: the frames of UCF-101/" in capsys.readouterr().err
+    assert "px: the frames of Archery/" in capsys.readouterr().err
 
 
 def test_broken_video_is_left_out_with_a_word(tmp_path, words, capsys):

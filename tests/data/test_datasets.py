@@ -102,6 +102,22 @@ def test_converted_and_flat_files_are_found(tmp_path, write_video):
     assert all(video.path.endswith(".mp4") for video in found.splits["train"])
 
 
+def test_names_stay_when_files_move(tmp_path, write_video):
+    TREES["activitynet"](tmp_path, write_video)
+    before = read_dataset("activitynet", tmp_path)
+    (tmp_path / "videos" / "training").rename(tmp_path / "elsewhere")
+    after = read_dataset("activitynet", tmp_path)
+    assert [v.name for v in after.splits["train"]] == [v.name for v in before.splits["train"]]
+    assert [v.path for v in after.splits["train"]] != [v.path for v in before.splits["train"]]
+
+
+def test_links_in_a_circle_end(tmp_path, write_video):
+    TREES["ucf101"](tmp_path, write_video)
+    for name in ("a", "b"):
+        (tmp_path / "UCF-101" / name).symlink_to(tmp_path / "UCF-101", target_is_directory=True)
+    assert len(read_dataset("ucf101", tmp_path).splits["train"]) == 12
+
+
 def test_activitynet_takes_the_label_of_most_time_and_numbers_by_first_appearance(tmp_path):
     database = {
         "b": {

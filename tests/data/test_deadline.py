@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 import time
 
@@ -20,6 +21,20 @@ def test_one_that_hangs_is_left_behind():
         deadline.run(released.wait, seconds=0.1)
     assert deadline.run(lambda: 7, seconds=5) == 7
     released.set()
+
+
+def test_what_an_interrupted_wait_leaves_is_not_the_next_result():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            deadline.run(lambda: time.sleep(0.3) or "old", seconds=5)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [deadline.run(lambda n=n: n, seconds=5) for n in range(3)] == [0, 1, 2]
 
 
 def test_slow_work_is_waited_for_as_long_as_it_makes_progress():

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from lightning_opplan import VideoDataModule
 from lightning_opplan.data import store
@@ -316,3 +317,55 @@ def test_torchcodec_gives_the_same_frames(root):
     other.setup("fit")
     for (a, _), (b, _) in zip(plain.val_dataloader().dataset, other.val_dataloader().dataset, strict=True):
         assert (a - b).abs().max() < 0.02  # a grey level
+
+
+def test_video_that_is_listed_twice_is_on_one_side(root):
+    names = [f"train/{name}/{number}.mp4" for name in ("left", "right") for number in range(5)]
+    rows = [f"{name},{name.split('/')[1]},train\n" for name in names for _ in range(2)]
+    (root / "list.csv").write_text("path,label,split\n" + "".join(rows))
+    first, second = (module(root, annotations="list.csv", val_size=6) for _ in range(2))
+    first.setup("fit")
+    second.setup("fit")  # from the file
+    assert first.videos == second.videos
+    assert len(first.videos["val"]) == 4  # of each class two of three: videos are taken whole
+    assert not {v.path for v in first.videos["train"]} & {v.path for v in first.videos["val"]}
+
+
+def test_draws_after_a_broken_video_are_the_same_whenever_it_is_found(root, monkeypatch):
+    """A resumed run knows of no broken video yet."""
+    data = module(root, on_error="skip", max_broken=2)
+    data.setup("fit")
+    break_later(root, monkeypatch, data.videos["train"][2].path)
+
+    def epoch(dataset):
+        torch.manual_seed(5)
+        return [dataset[index][0] for index in range(len(dataset))]
+
+    fresh, known = data.train_dataloader().dataset, data.train_dataloader().dataset
+    with pytest.warns(UserWarning, match="is left out"):
+        epoch(known)
+    with pytest.warns(UserWarning, match="is left out"):
+        first = epoch(fresh)
+    assert all(torch.equal(a, b) for a, b in zip(first, epoch(known), strict=True))
+
+
+@pytest.mark.slow
+def test_spawned_workers_read_no_file_through_again(root):
+    data = module(root)
+    data.setup("fit")
+    expected = [clip for clip, _ in data.val_dataloader().dataset]
+    loader = DataLoader(data.val_dataloader().dataset, num_workers=1, multiprocessing_context="spawn")
+    assert all(torch.equal(a, b[0]) for a, (b, _) in zip(expected, loader, strict=True))
+
+
+def test_names_that_are_no_text_are_all_right(tmp_path, write_video):
+    odd = os.fsdecode(b"caf\xe9 \xe2\x80\xa8.mp4")  # Latin-1, and a Unicode line separator
+    for name in ("a", "b"):
+        for number in range(3):
+            write_video(tmp_path / name / f"{number}.mp4")
+        write_video(tmp_path / name / "x.mp4").rename(tmp_path / name / odd)
+    first, second = module(tmp_path, val_size=2), module(tmp_path, val_size=2)
+    first.setup("fit")
+    store.forget()
+    second.setup("fit")
+    assert first.videos == second.videos

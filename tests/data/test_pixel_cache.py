@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,10 @@ from lightning_opplan.data.pixel_cache import PixelCache, write_pixels
 
 def frames(value, num_frames=3):
     return torch.full((num_frames, 3, 4, 6), value, dtype=torch.uint8)
+
+
+def equal(pixels, expected):
+    return np.array_equal(pixels, expected.permute(0, 2, 3, 1))
 
 
 def write(folder, names, **options):
@@ -28,7 +33,7 @@ def test_pixels_come_back(tmp_path, num_threads):
     assert written == [(name, None) for name in "0123456789"]
     cache = PixelCache(tmp_path / "c")
     for name in "0123456789":
-        assert torch.equal(cache.pixels(name), frames(int(name)))
+        assert equal(cache.pixels(name), frames(int(name)))
     assert cache.pixels("x") is None
     assert not any(damaged for _, damaged in cache.damaged())
 
@@ -37,7 +42,7 @@ def test_large_sets_take_several_files(tmp_path, monkeypatch):
     monkeypatch.setattr(pixel_cache, "_SHARD_BYTES", 500)  # two videos of 216 bytes
     write(tmp_path, "01234")
     assert sorted(file.name for file in tmp_path.glob("*.bin")) == [f"pixels-00{n}.bin" for n in range(3)]
-    assert all(torch.equal(PixelCache(tmp_path).pixels(name), frames(int(name))) for name in "01234")
+    assert all(equal(PixelCache(tmp_path).pixels(name), frames(int(name))) for name in "01234")
 
 
 def test_writing_goes_on_where_it_stopped(tmp_path):
@@ -48,7 +53,7 @@ def test_writing_goes_on_where_it_stopped(tmp_path):
         stream.write(b"half a video")
     assert write(tmp_path, "0123") == [("2", None), ("3", None)]
     cache = PixelCache(tmp_path)
-    assert all(torch.equal(cache.pixels(name), frames(int(name))) for name in "0123")
+    assert all(equal(cache.pixels(name), frames(int(name))) for name in "0123")
     assert os.path.getsize(tmp_path / "pixels-000.bin") == 4 * 216
 
 
@@ -85,6 +90,15 @@ def test_wrong_folders_are_named(tmp_path):
         PixelCache(tmp_path)
 
 
+def test_one_writer_at_a_time(tmp_path):
+    writing = write_pixels(tmp_path, {"0": lambda: frames(0), "1": lambda: frames(1)}, short_side=4)
+    next(writing)
+    with pytest.raises(BlockingIOError, match="`cache_dir` must have one writer at a time, got .*, which has one"):
+        write(tmp_path, "01")
+    assert list(writing) == [("1", None)]
+    assert write(tmp_path, "012") == [("2", None)]
+
+
 SCRIPT = """
 import sys, torch
 from lightning_opplan.data.pixel_cache import write_pixels
@@ -108,5 +122,5 @@ def test_killed_at_any_moment_nothing_is_lost(tmp_path):
     cache = PixelCache(tmp_path)
     assert len(cache.videos) == 200
     assert not any(damaged for _, damaged in cache.damaged())
-    assert all(int(cache.pixels(str(number))[7, 1, 2, 3]) == number for number in range(200))
+    assert all(int(cache.pixels(str(number))[7, 2, 3, 1]) == number for number in range(200))
     assert os.path.getsize(tmp_path / "pixels-000.bin") == 200 * 50 * 3 * 64 * 64

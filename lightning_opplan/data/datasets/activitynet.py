@@ -1,6 +1,7 @@
 """ActivityNet v1.3: about 20 000 untrimmed videos in 200 classes (Caba Heilbron et al., 2015)."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +43,9 @@ def read_activitynet(root: Path, lists: Path | None = None) -> VideoList:
             begin, end = annotation["segment"]
             seconds[annotation["label"]] = seconds.get(annotation["label"], 0.0) + end - begin
         label = labels[max(seconds, key=lambda name: seconds[name])]
-        path = find(checked_name(f"v_{name.removeprefix('v_')}.mp4", f"{file}, {name!r}"))
-        videos[split].append(Video(path=path, label=label, duration=entry.get("duration")))
+        clip = f"v_{checked_name(name, f'{file}, {name!r}')}.mp4"
+        path = find(clip)
+        if name.startswith("v_") and not os.path.exists(path):  # some lists have the prefix of the files
+            path = find(f"{name}.mp4")
+        videos[split].append(Video(path=path, name=clip, label=label, duration=entry.get("duration")))
     return VideoList(classes=tuple(labels), splits={key: tuple(value) for key, value in videos.items()})

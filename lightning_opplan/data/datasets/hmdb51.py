@@ -24,6 +24,7 @@ def read_hmdb51(root: Path, lists: Path | None = None, *, split: int = 1) -> Vid
         split: 1, 2 or 3.
     """
     lists = lists or subfolder(root, _LISTS)
+    lists = subfolder(lists, _LISTS)  # the archive of the lists has a folder of its own in it
     ending = f"_test_split{split}.txt"
     files = {file.name.removesuffix(ending): file for file in lists.glob(f"*{ending}")}
     if not files:
@@ -42,5 +43,5 @@ def read_hmdb51(root: Path, lists: Path | None = None, *, split: int = 1) -> Vid
             if used is not None:
                 path = f"{name}/{checked_name(clip, place)}"
                 source, found, _ = clip.rpartition(f"_{name}_")
-                videos[used].append(Video(path=find(path), label=label, group=source if found else None))
+                videos[used].append(Video(path=find(path), name=path, label=label, group=source if found else None))
     return VideoList(classes=tuple(classes), splits={key: tuple(value) for key, value in videos.items()})

@@ -34,7 +34,9 @@ def _read(root: Path, lists: Path | None, number: int) -> VideoList:
     rows: dict[Split, list[tuple[str, dict[str, str]]]] = {}
     for split, names in _OFFICIAL.items():
         prefixes = (f"kinetics-{number}_", f"kinetics_{number}_", f"k{number}_", f"kinetics{number}_", "")
-        file = list_file(lists, *(f"{prefix}{name}.csv" for prefix in prefixes for name in names))
+        file = list_file(
+            lists, *(f"{prefix}{name}{suffix}" for suffix in (".csv", ".txt") for prefix in prefixes for name in names)
+        )
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             for column in ("label", "youtube_id", "time_start", "time_end"):
@@ -49,9 +51,15 @@ def _read(root: Path, lists: Path | None, number: int) -> VideoList:
         for place, row in listed:
             start, end = (_seconds(row[column], place) for column in ("time_start", "time_end"))
             clip = checked_name(f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4", place)
-            path = find(f"{_OFFICIAL[split][0]}/{row['label']}/{clip}")
+            name = f"{_OFFICIAL[split][0]}/{row['label']}/{clip}"
             videos.append(
-                Video(path=path, label=labels[row["label"]], group=row["youtube_id"], duration=float(end - start))
+                Video(
+                    path=find(name),
+                    name=name,
+                    label=labels[row["label"]],
+                    group=row["youtube_id"],
+                    duration=float(end - start),
+                )
             )
         splits[split] = tuple(videos)
     return VideoList(classes=tuple(classes), splits=splits)

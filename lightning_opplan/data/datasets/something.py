@@ -34,7 +34,7 @@ def read_something_v1(root: Path, lists: Path | None = None) -> VideoList:
         for place, line in read_lines(_file(lists, "v1", name, "csv")):
             number, _, label = line.partition(";")
             path = os.path.join(folder, checked_name(number, place))
-            videos.append(Video(path=path, label=_label(labels, label, place)))
+            videos.append(Video(path=path, name=number, label=_label(labels, label, place)))
         splits[split] = tuple(videos)
     return VideoList(classes=tuple(classes), splits=splits)
 
@@ -59,8 +59,8 @@ def read_something_v2(root: Path, lists: Path | None = None) -> VideoList:
         for number, entry in enumerate(_json(file), start=1):
             place = f"{file}, entry {number}"
             label = entry["template"].replace("[", "").replace("]", "")
-            path = find(checked_name(str(entry["id"]), place) + ".webm")
-            videos.append(Video(path=path, label=_label(labels, label, place)))
+            clip = checked_name(str(entry["id"]), place) + ".webm"
+            videos.append(Video(path=find(clip), name=clip, label=_label(labels, label, place)))
         splits[split] = tuple(videos)
     return VideoList(classes=tuple(classes), splits=splits)
 

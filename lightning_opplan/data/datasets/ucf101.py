@@ -37,6 +37,6 @@ def read_ucf101(root: Path, lists: Path | None = None, *, split: int = 1) -> Vid
             if folder not in labels:
                 raise ValueError(f"{place}: must begin with a class of classInd.txt, got {path!r}.")
             group = f"{folder}/{clip.split('_')[-2]}" if clip.count("_") >= 2 else None
-            videos.append(Video(path=find(path), label=labels[folder], group=group))
+            videos.append(Video(path=find(path), name=path, label=labels[folder], group=group))
         splits[name] = tuple(videos)
     return VideoList(classes=tuple(classes), splits=splits)
