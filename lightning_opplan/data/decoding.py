@@ -107,7 +107,6 @@ def decode_frames(
     *,
     index: FrameIndex | None = None,
     short_side: int | None = None,
-    num_threads: int = 1,
 ) -> Tensor:
     """Decode some frames of a video, or all.
 
@@ -116,8 +115,6 @@ def decode_frames(
         indices: Frame numbers from 0, in any order, repeats allowed. By default all of them.
         index: What `build_index` found; without it, everything up to the last wanted frame is decoded.
         short_side: Scale the frames to this short side in px, on the way from the decoder's colours to RGB.
-        num_threads: Threads of the decoder; 0 for as many as there are cores. One is best where several processes
-            decode.
 
     Returns:
         ``(T, C, H, W)``, uint8, RGB, upright, in the order of `indices`; a view of ``(T, H, W, C)``.
@@ -131,10 +128,10 @@ def decode_frames(
     if index is not None and index.times is not None and index.starts is not None and wanted:
         for starts in (index.starts, index.starts[:1]):
             with suppress(_Irregular):
-                pictures = _sought(path, wanted, index.times, starts, short_side, num_threads)
+                pictures = _sought(path, wanted, index.times, starts, short_side)
                 break
     if pictures is None:
-        pictures = _counted(path, wanted, short_side, num_threads)
+        pictures = _counted(path, wanted, short_side)
     if len({picture.shape for picture in pictures.values()}) > 1:
         raise VideoError(path, "the frames change their size")
     stacked = np.stack([pictures[number] for number in (pictures if indices is None else indices)])
@@ -148,14 +145,14 @@ def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     return int(short_side * height / width), short_side
 
 
-def _counted(path: str, wanted: list[int] | None, short_side: int | None, num_threads: int) -> dict[int, Picture]:
+def _counted(path: str, wanted: list[int] | None, short_side: int | None) -> dict[int, Picture]:
     """Decode from the start and count."""
     last = wanted[-1] if wanted else -1
     chosen = None if wanted is None else set(wanted)
     converter = _Converter(short_side)
     pictures: dict[int, Picture] = {}
     number = -1
-    with _opened(path, num_threads) as (container, stream):
+    with _opened(path) as (container, stream):
         frames = (frame for packet in _packets(container, stream) for frame in packet.decode())
         for number, frame in enumerate(frames):
             if chosen is None or number in chosen:
@@ -169,16 +166,14 @@ def _counted(path: str, wanted: list[int] | None, short_side: int | None, num_th
     return pictures
 
 
-def _sought(
-    path: str, wanted: list[int], times: Times, starts: Times, short_side: int | None, num_threads: int
-) -> dict[int, Picture]:
+def _sought(path: str, wanted: list[int], times: Times, starts: Times, short_side: int | None) -> dict[int, Picture]:
     """Decode from the key frame before each wanted frame, leaving out what nothing wanted depends on."""
     if wanted[-1] >= len(times):
         raise VideoError(path, f"frame {wanted[-1]} was asked for, but there are only {len(times)}")
     numbers = {int(times[number]): number for number in wanted}
     converter = _Converter(short_side)
     pictures: dict[int, Picture] = {}
-    with _opened(path, num_threads) as (container, stream):
+    with _opened(path) as (container, stream):
         for start, run in _runs(times, starts, wanted):
             stop = int(times[run[-1]])
             if start > starts[0] or pictures:
@@ -340,7 +335,7 @@ def _quarter_turns(frame: av.VideoFrame) -> int:
 
 
 @contextmanager
-def _opened(path: str, num_threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise VideoError(path, "it is not a file")
@@ -349,8 +344,9 @@ def _opened(path: str, num_threads: int = 1) -> Iterator[tuple[InputContainer, V
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream):
                 raise VideoError(path, "there is no video stream")
-            stream.codec_context.thread_count = num_threads
-            stream.codec_context.thread_type = "SLICE" if num_threads == 1 else "AUTO"
+            # Loader processes decode at the same time; for the few frames of a clip more threads are no quicker anyway.
+            stream.codec_context.thread_count = 1
+            stream.codec_context.thread_type = "SLICE"
             yield container, stream
     except FileNotFoundError:
         raise VideoError(path, "there is no such file") from None
