@@ -344,7 +344,7 @@ def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream):
                 raise VideoError(path, "there is no video stream")
-            # Loader processes decode at the same time; for the few frames of a clip more threads are no quicker anyway.
+            # Loader processes decode at the same time; for the few frames of a clip more threads are no quicker.
             stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "SLICE"
             yield container, stream
