@@ -83,12 +83,13 @@ def test_python_of_the_readme(tmp_path, monkeypatch):
 
 def test_yaml_of_the_readme(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["opplan"])
-    callback, plan, network = map(yaml.safe_load, blocks("yaml"))
+    callback, plan, videos, network = map(yaml.safe_load, blocks("yaml"))
     data = {"data": {"class_path": "tests.tuner.toy.Quadrants"}}
     mine = {"model": {"class_path": "tests.tuner.toy.Classifier"}, **data, **callback, **plan}
     for subcommand, content, expected in [
         ("plan", mine, "lightning_opplan.KneeStopping"),
         ("fit", {**network, **data}, "activation_checkpointing: true"),
+        ("fit", {**network, **videos}, "dataset: ucf101"),
     ]:
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
         with pytest.raises(SystemExit) as caught:

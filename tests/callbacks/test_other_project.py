@@ -53,6 +53,7 @@ def test_differing_metrics_are_told_and_the_first_process_decides(tmp_path):
     script = tmp_path / "unsynced.py"
     script.write_text(
         "import sys\n"
+        "import torch\n"
         "from lightning_opplan import KneeStopping\n"
         "from tests.conftest import Points, Scripted, quiet_trainer, rise_and_fall\n"
         "if __name__ == '__main__':\n"
@@ -60,7 +61,9 @@ def test_differing_metrics_are_told_and_the_first_process_decides(tmp_path):
         "    trainer = quiet_trainer(sys.argv[1], callbacks=[stopping], devices=2, strategy='ddp')\n"
         "    values = rise_and_fall(12) if trainer.global_rank == 0 else rise_and_fall(20)\n"
         "    trainer.fit(Scripted(values), Points())\n"
-        "    print(trainer.global_rank, trainer.current_epoch, stopping.knee_epoch)\n"
+        "    print(trainer.global_rank, trainer.current_epoch, stopping.knee_epoch, flush=True)\n"
+        "    torch.distributed.barrier()\n"  # or gloo aborts at times
+        "    torch.distributed.destroy_process_group()\n"
     )
     result = subprocess.run(
         [sys.executable, str(script), str(tmp_path)], cwd=PROJECT, capture_output=True, text=True, timeout=200,
