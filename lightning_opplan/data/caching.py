@@ -37,6 +37,7 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
     if folder is None:
         raise ValueError("`data.cache_dir` must be the folder to write decoded frames to, got none.")
     have = PixelCache.begin(folder, short_side=short_side).videos
+    data.prepare_data()  # some are drawn or downloaded by it
     listed = data.without_missing(data.read_list())
     videos = {video.name: video.path for videos in listed.splits.values() for video in videos}
     todo = {name: path for name, path in videos.items() if name not in have}

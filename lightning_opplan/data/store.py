@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 from typing import Final, TypeVar
 
 from torch import Tensor
@@ -39,12 +41,13 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
     """
     errors: dict[str, VideoError] = {}
     keys: dict[str, FileKey] = {}
-    for path in dict.fromkeys(paths):
+    unique = list(dict.fromkeys(paths))
+    for path in unique:
         try:
             keys[path] = _key(path)
         except VideoError as error:
             errors[path] = error
-    cache = _cache()
+    cache = _cache(cache_folder())
     _INDICES.update(cache.read([key for key in keys.values() if key not in _INDICES]))
 
     def read(path: str) -> VideoError | None:
@@ -53,7 +56,7 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
             if key not in _INDICES:
                 _INDICES[key] = _index(path)
             if keep_pixels and key not in _PIXELS:
-                _PIXELS[key] = _read(path, range(_INDICES[key].num_frames)).permute(0, 2, 3, 1).numpy()
+                _PIXELS[key] = clip_frames(path, range(_INDICES[key].num_frames)).permute(0, 2, 3, 1).numpy()
         except VideoError as error:
             return error
         return None
@@ -71,14 +74,14 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
                 if found is not None:
                     errors[path] = found
             cache.write({keys[path]: _INDICES[keys[path]] for path in unknown if keys[path] in _INDICES})
-    return list(errors.values())
+    return [errors[path] for path in unique if path in errors]
 
 
 def frame_index(path: str) -> FrameIndex:
     """Return the index of a video, reading through it if no process has."""
     key = _key(path)
     if key not in _INDICES:
-        _INDICES.update(_cache().read([key]))  # a worker that was not forked knows nothing yet
+        _INDICES.update(_cache(cache_folder()).read([key]))  # a worker that was not forked knows nothing yet
     if key not in _INDICES:
         _INDICES[key] = _index(path)
     return _INDICES[key]
@@ -86,12 +89,16 @@ def frame_index(path: str) -> FrameIndex:
 
 def pixels(path: str) -> Pictures | None:
     """Return all frames of a video ``(N, H, W, C)``, uint8, if they are kept in memory."""
-    return _PIXELS.get(_key(path))
+    return _PIXELS.get(_key(path)) if _PIXELS else None
 
 
 def clip_frames(path: str, indices: Sequence[int], *, short_side: int | None = None, decoder: str = "pyav") -> Tensor:
     """Return frames ``(len(indices), C, H, W)``, uint8, of a file at `short_side` px, of a folder as they are."""
-    return _read(path, indices, short_side, decoder)
+    if os.path.isdir(path):
+        return _watched(path, lambda: read_pictures(path, indices))
+    index = frame_index(path)
+    decode = decode_frames_torchcodec if decoder == "torchcodec" else decode_frames
+    return _watched(path, lambda: decode(path, indices, index=index, short_side=short_side))
 
 
 def forget() -> None:
@@ -100,20 +107,13 @@ def forget() -> None:
     _PIXELS.clear()
 
 
-def _cache() -> IndexCache:
-    return IndexCache(cache_folder() / "videos.sqlite")
+@lru_cache(maxsize=1)
+def _cache(folder: Path) -> IndexCache:
+    return IndexCache(folder / "videos.sqlite")
 
 
 def _index(path: str) -> FrameIndex:
     return _watched(path, lambda: index_pictures(path) if os.path.isdir(path) else build_index(path))
-
-
-def _read(path: str, indices: Sequence[int], short_side: int | None = None, decoder: str = "pyav") -> Tensor:
-    if os.path.isdir(path):
-        return _watched(path, lambda: read_pictures(path, indices))
-    index = frame_index(path)
-    decode = decode_frames_torchcodec if decoder == "torchcodec" else decode_frames
-    return _watched(path, lambda: decode(path, indices, index=index, short_side=short_side))
 
 
 def _watched(path: str, task: Callable[[], T]) -> T:
