@@ -272,10 +272,14 @@ class ConfigRecipe:
             except ValueError as error:
                 raise ValueError(f"The setting {dict(setting)!r} does not fit the configuration: {error}") from error
 
-    def build(self, setting: Setting, *, callbacks: Sequence[Callback], folder: str) -> Experiment:
+    def build(
+        self, setting: Setting, *, callbacks: Sequence[Callback], folder: str, devices: int | None = None
+    ) -> Experiment:
         """See `Recipe`."""
         config = self._merged(setting)
         trainer = config["trainer"]
+        if devices is not None:
+            trainer["devices"] = devices
         # The search has a `KneeStopping` of its own; one of a plain fit would be in its way.
         own = trainer["callbacks"] if isinstance(trainer["callbacks"], list) else [trainer["callbacks"]]
         trainer["callbacks"] = [c for c in own if c and not c.get("class_path", "").endswith(".KneeStopping")]
@@ -286,9 +290,9 @@ class ConfigRecipe:
                 logger["init_args"]["save_dir"] = folder  # one log directory per edge
         return self.cli.experiment(config, callbacks)
 
-    def build_trainer(self, folder: str) -> Trainer:
+    def build_trainer(self, folder: str, devices: int | None = None) -> Trainer:
         """See `Recipe`."""
-        return self.build({}, callbacks=[], folder=folder).trainer
+        return self.build({}, callbacks=[], folder=folder, devices=devices).trainer
 
     def save(self, setting: Setting, file: Path) -> Path:
         """Write the configuration under a setting as YAML for fit, validate, test and predict."""

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lightning_opplan.callbacks.saving import save_checkpoint_atomically
 from lightning_opplan.planning.curves import Family, Mode
-from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
+from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point, ValueKind
 from lightning_opplan.planning.messages import checked_choice, suggestion
 
 __all__ = ["KneeStopping"]
@@ -38,6 +38,11 @@ class KneeStopping(Checkpoint):
         curve: Family of the fitted curve.
         confirm: Consecutive validations that must ask for the stop.
         min_points: Validations before the first fit.
+        max_risk: Stop, whatever the `patience`, once the probability that any of the next `horizon` epochs is better than
+            the knee falls below this. 0 keeps the paper's rule.
+        min_gain: What counts as better, as a share of the span of the values so far; for `max_risk` alone.
+        horizon: Epochs to look ahead, for `max_risk` and `rival`.
+        rival: A value that has been reached otherwise: stop once this training has no chance to reach it.
         initial_value: The metric of the weights before the first epoch (y₀), if known. With it, epoch 0 belongs to the
             curve, and the knee may be there: the weights that training started from.
         check_finite: Stop when the metric becomes NaN or infinite. Otherwise such values are left out of the fit.
@@ -45,6 +50,7 @@ class KneeStopping(Checkpoint):
         verbose: Say after every validation where the knee is.
         dirpath: Local folder of the checkpoints. By default ``checkpoints`` in the logger's folder.
         save_weights_only: Leave optimizers and loops out of the checkpoints: smaller, but nothing to resume from.
+        max_checkpoints: Checkpoints to keep at most; beyond it the least likely knees are given up.
 
     Attributes:
         knee_epoch: The knee as seen at the last validation; a fraction if validation runs within epochs.
@@ -78,18 +84,32 @@ class KneeStopping(Checkpoint):
         curve: Family = "exponential",
         confirm: int = 1,
         min_points: int = 10,
+        max_risk: float = 0.0,
+        min_gain: float = KneeRule.min_gain,
+        horizon: int = KneeRule.horizon,
+        rival: float | None = None,
         initial_value: float | None = None,
         check_finite: bool = True,
         strict: bool = True,
         verbose: bool = False,
         dirpath: str | None = None,
         save_weights_only: bool = False,
+        max_checkpoints: int | None = None,
     ) -> None:
         super().__init__()
         checked_choice("mode", mode, get_args(Mode))
         self.rule = KneeRule(
-            patience=patience, curve=curve, confirm=confirm, min_points=min_points, min_delta=min_delta
+            patience=patience,
+            curve=curve,
+            confirm=confirm,
+            min_points=min_points,
+            min_delta=min_delta,
+            max_risk=max_risk,
+            min_gain=min_gain,
+            horizon=horizon,
         )
+        if max_checkpoints is not None and max_checkpoints < 1:
+            raise ValueError(f"`max_checkpoints` must be at least 1, got {max_checkpoints!r}.")
         self.monitor = monitor
         self.mode: Mode = mode
         self.initial_value = initial_value
@@ -98,6 +118,8 @@ class KneeStopping(Checkpoint):
         self.verbose = verbose
         self.dirpath = dirpath
         self.save_weights_only = save_weights_only
+        self.rival = rival
+        self.max_checkpoints = max_checkpoints
 
         self.knee_epoch: float | None = None
         self.knee_value: float | None = None
@@ -122,6 +144,10 @@ class KneeStopping(Checkpoint):
             return None
         nearest = min(self._kept, key=lambda epoch: (abs(epoch - self.knee_epoch), epoch))  # type: ignore[operator]
         return self._kept[nearest]
+
+    def valued(self, kind: ValueKind = "fitted") -> tuple[float | None, float | None]:
+        """Return what the weights of the knee are worth, and the standard error; see `KneeRule.valued`."""
+        return self.rule.valued(self.points, self.mode, kind)
 
     @property
     def best_model_path(self) -> str:
@@ -188,7 +214,7 @@ class KneeStopping(Checkpoint):
             self._unsaved = epoch
         else:
             self._save(trainer, epoch)
-            self._prune(trainer, {*decision.plausible, epoch})
+            self._prune(trainer, self._worth_keeping(decision, epoch))
         self._apply(trainer, decision)
         self._log(trainer)
 
@@ -197,7 +223,7 @@ class KneeStopping(Checkpoint):
         if self._unsaved is not None:
             epoch, self._unsaved = self._unsaved, None
             self._save(trainer, epoch)
-            self._prune(trainer, {*self._decide(trainer).plausible, epoch})
+            self._prune(trainer, self._worth_keeping(self._decide(trainer), epoch))
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -261,7 +287,7 @@ class KneeStopping(Checkpoint):
 
     def _decide(self, trainer: Trainer) -> KneeDecision:
         """The rule's decision, made by rank 0 for all."""
-        decision = self.rule.decide(self.points, self.mode) if trainer.is_global_zero else None
+        decision = self.rule.decide(self.points, self.mode, rival=self.rival) if trainer.is_global_zero else None
         agreed = trainer.strategy.broadcast(decision)
         assert agreed is not None
         return agreed
@@ -272,7 +298,20 @@ class KneeStopping(Checkpoint):
         loop = trainer.fit_loop
         epoch = self._points[-1][0]
         may_stop = epoch >= (loop.min_epochs or 0) and trainer.global_step >= (loop.min_steps or 0)
-        if decision.stop and may_stop:
+        if decision.dropped and may_stop:
+            trainer.should_stop = True
+            self.stopping_reason = (
+                f"{self.monitor} had no chance to reach {_number(self.rival)}, what a rival had reached; training "
+                f"stopped at epoch {epoch:g}."
+            )
+        elif decision.stop and may_stop and self.rule.max_risk:
+            trainer.should_stop = True
+            self.stopping_reason = (
+                f"{self.monitor} peaked at epoch {_number(decision.knee_epoch)} "
+                f"({_number(decision.knee_value)} on the fitted curve); the next {self.rule.horizon} epochs are better "
+                f"with a probability below {self.rule.max_risk:g}."
+            )
+        elif decision.stop and may_stop:
             trainer.should_stop = True
             self.stopping_reason = (
                 f"{self.monitor} peaked at epoch {_number(decision.knee_epoch)} "
@@ -300,6 +339,10 @@ class KneeStopping(Checkpoint):
         path = os.path.join(self._folder, f"knee-epoch={epoch}.ckpt")
         self._kept[epoch] = path
         save_checkpoint_atomically(trainer, path, weights_only=self.save_weights_only)
+
+    def _worth_keeping(self, decision: KneeDecision, last: float) -> set[float]:
+        """The likeliest knees, best first, and the last epoch, from which a resumed training goes on."""
+        return {*[epoch for epoch in decision.plausible if epoch != last][: (self.max_checkpoints or 0) - 1 or None], last}
 
     def _prune(self, trainer: Trainer, keep: set[float]) -> None:
         """Delete the checkpoints of all epochs but these."""

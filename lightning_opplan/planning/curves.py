@@ -2,32 +2,26 @@
 
 References:
     Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 3.3, eq. 3-4 and Table 1.
-    Golub and Pereyra, "Separable nonlinear least squares: the variable projection method", 2003.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import combinations, combinations_with_replacement, product
+from itertools import combinations
 from typing import Final, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
 from lightning_opplan.planning.messages import checked_choice
+from lightning_opplan.planning.projection import NUM_DECAYS, Array, Family, decayed, rate_range, solve_by_projection
 
 __all__ = ["CurveFit", "Family", "Mode", "Solver", "decayed", "fit_curve", "num_parameters"]
 
-Family = Literal["power", "multi-power", "exponential", "multi-exponential"]
 Mode = Literal["max", "min"]
 Solver = Literal["varpro", "trf"]
-Array = NDArray[np.float64]
 
-_NUM_DECAYS: Final = {"power": 1, "multi-power": 2, "exponential": 1, "multi-exponential": 2}
-_ZOOMS: Final = 2
 _FLAT = 1e-12  # a curve whose values span less has no knee
-_RIDGE = 1e-13  # keeps the normal equations solvable where a slow decay looks like the quadratic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +69,7 @@ class CurveFit:
 
 def num_parameters(family: Family) -> int:
     """Return the number of parameters of a family of Table 1."""
-    return 3 + 2 * _NUM_DECAYS[family]
-
-
-def decayed(family: Family, times: ArrayLike, rate: ArrayLike) -> Array:
-    """Return the decaying term of a family: e^(-rate·t), or (t+1)^(-rate) for the power families."""
-    times, rate = np.asarray(times, dtype=np.float64), np.asarray(rate, dtype=np.float64)
-    scale = np.log1p(times) if family in ("power", "multi-power") else times
-    return np.asarray(np.exp(-rate * scale), dtype=np.float64)
+    return 3 + 2 * NUM_DECAYS[family]
 
 
 def fit_curve(
@@ -153,7 +140,7 @@ def fit_curve(
             knee_epoch=None, knee_value=constant[0], rmse=float(observed.std()), r_squared=0.0,
         )  # fmt: skip
     scaled = sign * (observed - low) / span
-    solve = _solve_by_projection if solver == "varpro" else _solve_by_trf
+    solve = solve_by_projection if solver == "varpro" else _solve_by_trf
     linear, rates = solve(family, times, scaled)
 
     design = _design(family, times, rates)
@@ -185,140 +172,10 @@ def _in_units(linear: Array, rates: Array, *, offset: float, factor: float) -> t
     return (offset + constant, *pairs, slope, quadratic)
 
 
-def _rate_range(family: Family, times: Array) -> tuple[float, float]:
-    """The rates worth a search: slower ones look like the quadratic, faster ones end within the first epoch."""
-    if family in ("power", "multi-power"):
-        return 0.05, 8.0
-    return 0.5 / (float(np.ptp(times)) + 1.0), 4.0
-
-
-def _solve_by_projection(family: Family, times: Array, scaled: Array) -> tuple[Array, Array]:
-    """Search the rates on a grid that is zoomed into; the linear part is exact for each of them.
-
-    Returns:
-        Coefficients of 1, t, t² and of each decay, and the rates.
-    """
-    num_decays = _NUM_DECAYS[family]
-    low, high = _rate_range(family, times)
-    num_coarse, num_fine = (40, 16) if num_decays == 1 else (12, 7)
-    step = (high / low) ** (1 / (num_coarse - 1))
-    axis = low * step ** np.arange(num_coarse)
-    candidates = axis[:, None] if num_decays == 1 else np.array(list(combinations_with_replacement(axis, 2)))
-    problem = _Projected(family, times, scaled)
-    best_rates, best_gain = candidates[0], -1.0
-    for zoom in range(_ZOOMS + 1):
-        gains = problem.gains(candidates)
-        winner = int(gains.argmax())
-        if gains[winner] > best_gain:
-            best_rates, best_gain = candidates[winner], float(gains[winner])
-        if zoom < _ZOOMS:
-            around = step ** np.linspace(-1.0, 1.0, num_fine)
-            axes = np.clip(best_rates[:, None] * around, low, high)
-            candidates = axes.T if num_decays == 1 else np.array(list(product(*axes)))
-            step **= 2 / (num_fine - 1)
-    return problem.linear_part(best_rates), best_rates
-
-
-class _Projected:
-    """The least squares problem without the columns 1 and t, which are free and need no search.
-
-    What remains has a coefficient for t² and one for each decay. All of them must not be positive, so the
-    columns are flipped and non-negative coefficients sought.
-    """
-
-    def __init__(self, family: Family, times: Array, scaled: Array) -> None:
-        self.family, self.times, self.scaled = family, times, scaled
-        self.mean = float(times.sum()) / len(times)
-        self.centred = times - self.mean
-        self.free: Array = np.empty((2, len(times)), dtype=np.float64)
-        self.free[0] = len(times) ** -0.5
-        self.free[1] = self.centred / np.sqrt(self.centred @ self.centred)
-        self.target = self._rest(scaled)
-        self.square = self._rest(self.centred**2)
-        self.square_norm = float(np.sqrt(self.square @ self.square))
-        self.square /= self.square_norm
-
-    def _rest(self, rows: Array) -> Array:
-        return rows - (rows @ self.free.T) @ self.free
-
-    def _equations(self, candidates: Array) -> tuple[Array, Array, Array]:
-        """Gram matrices (m, k, k) of unit columns, their products with the target (m, k), decay norms (m, k-1)."""
-        decays = self._rest(decayed(self.family, self.times, candidates[:, :, None]))
-        norms = np.sqrt(np.einsum("mkn,mkn->mk", decays, decays)) + 1e-300
-        decays /= norms[:, :, None]
-        num_columns = decays.shape[1] + 1
-        gram = np.empty((len(candidates), num_columns, num_columns))
-        gram[:, 1:, 1:] = decays @ decays.transpose(0, 2, 1)
-        gram[:, 0, 0] = 1.0
-        gram[:, 0, 1:] = gram[:, 1:, 0] = decays @ self.square
-        right = np.empty((len(candidates), num_columns))
-        right[:, 0] = -(self.square @ self.target)
-        right[:, 1:] = -(decays @ self.target)
-        return gram, right, norms
-
-    def gains(self, candidates: Array) -> Array:
-        """By how much each row of rates (m, number of decays) can reduce the squared error; shape (m,)."""
-        gram, right, _ = self._equations(candidates)
-        reductions = [_solve_on(support, gram, right)[1] for support in _supports(right.shape[1])]
-        return np.asarray(np.max(reductions, axis=0))
-
-    def linear_part(self, rates: Array) -> Array:
-        """Coefficients of 1, t, t² and of each decay for fixed rates."""
-        gram, right, norms = self._equations(rates[None])
-        bounded, gain = np.zeros(right.shape[1]), 0.0
-        for support in _supports(right.shape[1]):
-            x, reduction = _solve_on(support, gram, right)
-            if reduction[0] > gain:
-                bounded, gain = np.zeros(right.shape[1]), float(reduction[0])
-                bounded[list(support)] = x[0]
-        quadratic, *amplitudes = (-bounded / np.array([self.square_norm, *norms[0]])).tolist()
-        curved = quadratic * self.centred**2
-        for amplitude, rate in zip(amplitudes, rates, strict=True):
-            curved = curved + amplitude * decayed(self.family, self.times, rate)
-        level, slope = self.free @ (self.scaled - curved)
-        slope /= np.sqrt(self.centred @ self.centred)
-        constant = level * len(self.times) ** -0.5 - slope * self.mean + quadratic * self.mean**2
-        return np.array([constant, slope - 2 * quadratic * self.mean, quadratic, *amplitudes])
-
-
-@cache
-def _supports(num_columns: int) -> tuple[tuple[int, ...], ...]:
-    """The sets of columns that may have coefficients other than zero."""
-    sizes = range(1, num_columns + 1)
-    return tuple(support for size in sizes for support in combinations(range(num_columns), size))
-
-
-def _solve_on(support: tuple[int, ...], gram: Array, right: Array) -> tuple[Array, Array]:
-    """Solve many small least squares problems on some of their columns.
-
-    The best non-negative solution is the best feasible one over all supports.
-
-    Returns:
-        Coefficients of the support's columns, shape (m, size), and by how much they reduce the squared error,
-        shape (m,): exact also where the equations are nearly singular, and 0 where a coefficient is negative.
-    """
-    if len(support) == 1:
-        x = right[:, support]
-        return x, np.where(x[:, 0] > 0, x[:, 0] ** 2, 0.0)
-    if len(support) == 2:
-        first, second = support
-        a, b, cross = right[:, first], right[:, second], gram[:, first, second]
-        scale = 1.0 / (1.0 + _RIDGE - cross * cross)
-        u, v = (a - cross * b) * scale, (b - cross * a) * scale
-        reduction = 2.0 * (u * a + v * b) - (u * u + v * v + 2.0 * cross * u * v)
-        return np.stack([u, v], axis=1), np.where((u >= 0) & (v >= 0), reduction, 0.0)
-    index = list(support)
-    block, part = gram[:, index][:, :, index], right[:, index]
-    ridged = block + _RIDGE * np.eye(len(index))
-    x = np.asarray(np.linalg.solve(ridged, part[:, :, None]), dtype=np.float64)[:, :, 0]
-    reduction = 2.0 * (x * part).sum(axis=1) - np.einsum("mi,mij,mj->m", x, block, x)
-    return x, np.where((x >= 0).all(axis=1), reduction, 0.0)
-
-
 def _solve_by_trf(family: Family, times: Array, scaled: Array) -> tuple[Array, Array]:
     """Fit all parameters at once by bounded Trust Region Reflective least squares; the best of several starts."""
-    num_decays = _NUM_DECAYS[family]
-    low, high = _rate_range(family, times)
+    num_decays = NUM_DECAYS[family]
+    low, high = rate_range(family, times)
     length = float(times[-1]) or 1.0
     starts = np.geomspace(low * 1.5, high / 1.5, 4)
     rate_starts = [(rate,) for rate in starts] if num_decays == 1 else list(combinations(starts, 2))

@@ -4,6 +4,7 @@ References:
     Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 3.2 and Figure 1.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -17,10 +18,12 @@ import yaml
 
 from lightning_opplan.planning.messages import suggestion
 
-__all__ = ["START", "Axis", "Edge", "Setting", "TransitionGraph"]
+__all__ = ["START", "Axis", "Edge", "Setting", "TransitionGraph", "split_route"]
 
 START: Final = "start"
 """Name of S0, the state before any training."""
+
+_ROUTE: Final = re.compile(r"(.*)#(\d+)", re.DOTALL)
 
 Setting = Mapping[str, Any]
 """Values of hyper-parameters by configuration key, such as ``{"model.learning_rate": 0.01}``."""
@@ -34,6 +37,17 @@ class Edge(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.parent} → {self.child}"
+
+
+def split_route(name: str) -> tuple[str, int]:
+    """Split the name of a way into a state, as the parents of a beam's edges have it, into state and rank from 0.
+
+    Example:
+        >>> split_route("2-1#3"), split_route("2-1")
+        (('2-1', 2), ('2-1', 0))
+    """
+    match = _ROUTE.fullmatch(name)
+    return (name, 0) if match is None else (match[1], int(match[2]) - 1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,8 @@ class TransitionGraph:
     ) -> None:
         if START in settings:
             raise ValueError(f"`settings` must not name {START!r}: it is the state before any training.")
+        for state in filter(_ROUTE.fullmatch, settings):
+            raise ValueError(f"`settings` must name states without '#' and a number at the end, got {state!r}.")
         given = list(dict.fromkeys(Edge(*edge) for edge in edges))
         _check_names(given, settings)
         order = _topological_order((START, *settings), given)

@@ -1,6 +1,6 @@
 """The journal of a search: append-only JSON lines, from which the whole search can be rebuilt.
 
-The first line describes the plan, every further line one finished edge. A line is written with one call, flushed and
+The first line describes the plan, every further line one finished edge (or, after a loss, its weights trained again). A line is written with one call, flushed and
 synced before the search goes on; a kill can tear the last line only, and a torn last line is left out when reading and
 cut off before the next one is written.
 """
@@ -9,18 +9,25 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge, TransitionGraph
+from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.messages import first_difference
 from lightning_opplan.planning.search import EdgeOutcome
 
-__all__ = ["Journal", "JournalError", "PlanRecord"]
+__all__ = ["SEARCH_DEFAULTS", "Journal", "JournalError", "PlanRecord"]
 
-_SCHEMA: Final = 1
+SEARCH_DEFAULTS: Final[Mapping[str, Any]] = {
+    "value": "fitted", "racing": False, "beam": 1, "max_epochs_per_edge": None, "trainings": None,
+}  # fmt: skip
+"""The options of a search as the paper has it."""
+
+_SCHEMA: Final = 2
+"""Schema 1, of before executors and presets, is read and brought to this one by `Journal.open`."""
 
 
 class JournalError(RuntimeError):
@@ -37,6 +44,7 @@ class PlanRecord:
         mode: Whether a higher or a lower value of it is better.
         seed: Seed of the plan.
         knee: Options of the knee rule, by name.
+        search: Options of the search, by name: what `SEARCH_DEFAULTS` has, and the grid's trainings if it is one.
         experiment: Everything else that the result depends on (the resolved configuration), as plain JSON values.
     """
 
@@ -45,6 +53,7 @@ class PlanRecord:
     mode: Mode
     seed: int
     knee: Mapping[str, Any]
+    search: Mapping[str, Any] = field(default_factory=lambda: SEARCH_DEFAULTS)
     experiment: Mapping[str, Any]
 
     @property
@@ -60,7 +69,7 @@ class PlanRecord:
             "edges": [list(e) for e in self.graph.edges],
             "finals": dict(self.graph.finals),
         }
-        content = {**vars(self), "graph": graph, "knee": dict(self.knee), "experiment": dict(self.experiment)}
+        content = {**vars(self), "graph": graph, "search": dict(self.search)}
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
         return plain
 
@@ -95,7 +104,13 @@ class Journal:
         plan = _plan(self.file, lines[0])
         outcomes: dict[Edge, EdgeOutcome] = {}
         for number, line in enumerate(lines[1:], start=2):
-            outcome = _outcome(self.file, number, line)
+            content = _parsed(self.file, number, line)
+            outcome = _outcome(self.file, number, content)
+            if content["type"] == "weights" and outcome.edge in outcomes:
+                known = outcomes[outcome.edge]
+                details = {**(known.details or {}), "sha256": (outcome.details or {}).get("sha256")}
+                outcome = replace(known, details=details)
+                outcomes[outcome.edge] = outcome
             outcomes.setdefault(outcome.edge, outcome)
         return plan, outcomes
 
@@ -115,6 +130,7 @@ class Journal:
             self._append({"type": "plan", "schema": _SCHEMA, **plan.to_dict()})
             return {}
         known, outcomes = self.read()
+        self._migrate(known)
         difference = first_difference(known.to_dict(), plan.to_dict())
         if difference and not outcomes:
             self.file.unlink()
@@ -133,6 +149,23 @@ class Journal:
             OSError: If it could not be written whole; the journal is then as it was before.
         """
         self._append({"type": "edge", **asdict(outcome), "edge": list(outcome.edge)})
+
+    def append_weights(self, outcome: EdgeOutcome) -> None:
+        """Record that the weights of a finished edge had to be trained again; its value stays."""
+        self._append({"type": "weights", **asdict(outcome), "edge": list(outcome.edge)})
+
+    def _migrate(self, plan: PlanRecord) -> None:
+        """Write the first line of a journal of an older version anew; the others stay as they are."""
+        first, *others = self._complete_lines()
+        if json.loads(first)["schema"] == _SCHEMA:
+            return
+        temporary = self.file.with_name(self.file.name + ".tmp")
+        record = {"type": "plan", "schema": _SCHEMA, **plan.to_dict()}
+        with temporary.open("wb") as stream:
+            stream.write(json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n" + b"".join(others))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, self.file)
 
     def _append(self, record: Mapping[str, Any]) -> None:
         line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
@@ -169,20 +202,24 @@ def _plan(file: Path, line: bytes) -> PlanRecord:
     content = _parsed(file, 1, line)
     if content.get("type") != "plan":
         raise JournalError(f"{file}, line 1: must describe the plan, got a line of type {content.get('type')!r}.")
-    if content.get("schema") != _SCHEMA:
+    if content.get("schema") not in (1, _SCHEMA):
         raise JournalError(
-            f"{file} has schema {content.get('schema')!r}, this version reads {_SCHEMA}. "
+            f"{file} has schema {content.get('schema')!r}, this version reads 1 and {_SCHEMA}. "
             "Go on with the version that wrote it, or choose another directory."
         )
     try:
+        if content["schema"] == 1:
+            content = {**content, "knee": {**asdict(KneeRule()), **content["knee"]}, "search": dict(SEARCH_DEFAULTS)}
         return PlanRecord.from_dict(content)
     except (KeyError, TypeError, ValueError) as error:
         raise JournalError(f"{file}, line 1: does not describe a plan ({error!r}).") from error
 
 
-def _outcome(file: Path, number: int, line: bytes) -> EdgeOutcome:
-    content = _parsed(file, number, line)
+def _outcome(file: Path, number: int, content: Mapping[str, Any]) -> EdgeOutcome:
+    if content.get("type") not in ("edge", "weights"):
+        raise JournalError(f"{file}, line {number}: must describe an edge, got a line of type {content.get('type')!r}.")
     try:
+        content = {"standard_error": None, **content}  # schema 1 had none
         fields = {key: content[key] for key in EdgeOutcome.__dataclass_fields__}
         edge = Edge(*fields["edge"])
         curve = tuple((float(epoch), value) for epoch, value in fields["curve"])

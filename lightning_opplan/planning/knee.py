@@ -7,17 +7,20 @@ References:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 
 from lightning_opplan.planning.curves import CurveFit, Family, Mode, Solver, fit_curve, num_parameters
 from lightning_opplan.planning.messages import checked_choice
+from lightning_opplan.planning.posterior import CurvePosterior
 
-__all__ = ["KneeDecision", "KneeRule", "Point"]
+__all__ = ["KneeDecision", "KneeRule", "Point", "ValueKind"]
 
 Point = tuple[float, float | None]
 """An epoch and the value of its validation; ``None`` where that was not finite. Epoch 0 is before any training."""
+
+ValueKind = Literal["fitted", "observed"]
 
 _PLAUSIBLE: Final = 4.0
 """How far below the fitted curve's maximum, in RMSE, an epoch may be and still become the knee.
@@ -25,6 +28,11 @@ _PLAUSIBLE: Final = 4.0
 On 463 published validation curves no epoch that was ever more than 2.4 RMSE below became the knee later (T = 10,
 exponential family; `benchmarks/curves.py`).
 """
+
+
+_RACE_POINTS: Final = 14
+_RACE_QUANTILE: Final = 3.09
+"""A training is given up for its rival after 14 epochs at the earliest, and by the quantile .999 of what it may reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,8 @@ class KneeDecision:
             long as there is no finite value.
         knee_value: The fitted value there; the observed one if there is no fit.
         fit: The fit behind it, if the curve was long enough and not constant.
-        plausible: The epochs that may still become the knee.
+        plausible: The epochs that may still become the knee, the likeliest first.
+        dropped: Whether the stop is asked for as the rival is out of reach.
     """
 
     stop: bool
@@ -45,11 +54,12 @@ class KneeDecision:
     knee_value: float | None
     fit: CurveFit | None
     plausible: tuple[float, ...]
+    dropped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class KneeRule:
-    """Stop once the fitted curve peaked T epochs ago.
+    """Stop once the fitted curve peaked T epochs ago, or, with `max_risk`, once a gain is improbable.
 
     Attributes:
         patience: T of the paper: epochs (not validations) to go on after the knee.
@@ -58,6 +68,10 @@ class KneeRule:
         min_points: Validations after training began before the first fit.
         min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
         solver: How the curve is fitted, see `fit_curve`.
+        max_risk: Stop, whatever the `patience`, once the probability that any of the next `horizon` epochs is better
+            than the knee by more than `min_gain` falls below this. 0 keeps the paper's rule.
+        min_gain: What counts as a gain, as a share of the span of the values so far.
+        horizon: Epochs to look ahead.
     """
 
     patience: float = 10
@@ -66,6 +80,9 @@ class KneeRule:
     min_points: int = 10
     min_delta: float = 0.0
     solver: Solver = "varpro"
+    max_risk: float = 0.0
+    min_gain: float = 0.0005
+    horizon: int = 20
 
     def __post_init__(self) -> None:
         checked_choice("curve", self.curve, get_args(Family))
@@ -76,13 +93,19 @@ class KneeRule:
             raise ValueError(f"`confirm` must be at least 1, got {self.confirm!r}.")
         if not self.min_delta >= 0:
             raise ValueError(f"`min_delta` must be a number ≥ 0 in the units of the metric, got {self.min_delta!r}.")
+        if not 0 <= self.max_risk < 1:
+            raise ValueError(f"`max_risk` must be a probability below 1, got {self.max_risk!r}.")
+        if not self.min_gain >= 0:
+            raise ValueError(f"`min_gain` must be a share ≥ 0 of the span of the values, got {self.min_gain!r}.")
+        if self.horizon < 1:
+            raise ValueError(f"`horizon` must be at least 1 epoch, got {self.horizon!r}.")
         if self.min_points < num_parameters(self.curve):
             raise ValueError(
                 f"`min_points` must be at least {num_parameters(self.curve)}, the number of parameters of the family "
                 f"{self.curve!r}, got {self.min_points!r}."
             )
 
-    def decide(self, points: Sequence[Point], mode: Mode = "max") -> KneeDecision:
+    def decide(self, points: Sequence[Point], mode: Mode = "max", *, rival: float | None = None) -> KneeDecision:
         """Decide from the validations so far.
 
         The decision follows from the points alone, so it is the same after a resume.
@@ -90,20 +113,43 @@ class KneeRule:
         Args:
             points: Epochs, ascending, and their values.
             mode: Whether a higher or a lower value is better.
+            rival: A value that has been reached otherwise: stop once this training has no chance to reach it, after
+                at least 14 validations.
         """
         fit = self._fit(points, mode)
         if fit is None or fit.knee_epoch is None:
             epoch, value = _best_observed(points, mode)
-            every = tuple(point[0] for point in points)
+            every = _by_value(points, mode)
             return KneeDecision(stop=False, knee_epoch=epoch, knee_value=value, fit=None, plausible=every)
+        dropped = rival is not None and self._is_out_of_reach(fit, rival)
         return KneeDecision(
-            stop=self._asks(fit, points)
+            stop=dropped
+            or self._asks(fit, points)
             and all(self._asks(self._fit(points[:-back], mode), points[:-back]) for back in range(1, self.confirm)),
             knee_epoch=fit.knee_epoch,
             knee_value=fit.knee_value,
             fit=fit,
             plausible=_plausible(fit),
+            dropped=dropped,
         )
+
+    def valued(
+        self, points: Sequence[Point], mode: Mode = "max", kind: ValueKind = "fitted"
+    ) -> tuple[float | None, float | None]:
+        """Return what the weights of the knee are worth, and its standard error where there is a fit.
+
+        Args:
+            points: Epochs, ascending, and their values.
+            mode: Whether a higher or a lower value is better.
+            kind: The value of the fitted curve (what the authors' release takes), or the one that was observed (what the
+                paper says).
+        """
+        decision = self.decide(points, mode)
+        if decision.fit is None or decision.knee_epoch is None:
+            return decision.knee_value, None
+        if kind == "observed":
+            return dict(points)[decision.knee_epoch], decision.fit.rmse
+        return decision.knee_value, CurvePosterior.of(decision.fit).standard_error
 
     def _fit(self, points: Sequence[Point], mode: Mode) -> CurveFit | None:
         if sum(epoch > 0 and value is not None for epoch, value in points) < self.min_points:
@@ -118,19 +164,37 @@ class KneeRule:
         )
 
     def _asks(self, fit: CurveFit | None, points: Sequence[Point]) -> bool:
-        return fit is not None and fit.knee_epoch is not None and points[-1][0] >= fit.knee_epoch + self.patience
+        if fit is None or fit.knee_epoch is None:
+            return False
+        if not self.max_risk:
+            return points[-1][0] >= fit.knee_epoch + self.patience
+        values = [value for _, value in points if value is not None]
+        gain = self.min_gain * (max(values) - min(values))
+        return CurvePosterior.of(fit, self.horizon).probability_of_gain(gain) < self.max_risk
+
+    def _is_out_of_reach(self, fit: CurveFit, rival: float) -> bool:
+        if len(fit.epochs) <= _RACE_POINTS:  # the value before training is one of them
+            return False
+        bound = CurvePosterior.of(fit, self.horizon).optimistic_value(_RACE_QUANTILE)
+        return bound < rival if fit.mode == "max" else bound > rival
 
 
 def _best_observed(points: Sequence[Point], mode: Mode) -> Point | tuple[None, None]:
-    finite = [(value, epoch) for epoch, value in points if value is not None]
-    if not finite:
-        return None, None
-    value, epoch = max(finite, key=lambda row: row[0]) if mode == "max" else min(finite, key=lambda row: row[0])
-    return epoch, value
+    values = dict(points)
+    return next(((epoch, values[epoch]) for epoch in _by_value(points, mode) if values[epoch] is not None), (None, None))
+
+
+def _by_value(points: Sequence[Point], mode: Mode) -> tuple[float, ...]:
+    """All epochs, those of the best values first, those without one last."""
+    sign = -1.0 if mode == "max" else 1.0
+    ranked = sorted(points, key=lambda point: math.inf if point[1] is None else sign * point[1])
+    return tuple(epoch for epoch, _ in ranked)
 
 
 def _plausible(fit: CurveFit) -> tuple[float, ...]:
     fitted = fit.predict(fit.epochs) * (1 if fit.mode == "max" else -1)
     below = fitted.max() - fitted
-    near = np.flatnonzero(below <= _PLAUSIBLE * fit.rmse)
-    return tuple(fit.epochs[index] for index in sorted({*near.tolist(), fit.epochs.index(float(fit.knee_epoch or 0))}))
+    near = [index for index in np.argsort(below, kind="stable") if below[index] <= _PLAUSIBLE * fit.rmse]
+    epochs = [fit.epochs[index] for index in near]
+    # With `min_delta` the knee need not be the best epoch.
+    return tuple(dict.fromkeys([fit.epochs[fit.epochs.index(float(fit.knee_epoch or 0))], *epochs]))

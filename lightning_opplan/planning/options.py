@@ -1,12 +1,44 @@
 """A plan as configuration: what the group `plan` of a YAML file or command line holds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Literal
 
 from lightning_opplan.planning.curves import Family, Mode
 from lightning_opplan.planning.graph import Axis, TransitionGraph
+from lightning_opplan.planning.hand_tuned import EPOCHS
+from lightning_opplan.planning.knee import ValueKind
+from lightning_opplan.planning.messages import checked_choice
 
-__all__ = ["AxisOptions", "GraphOptions", "KneeOptions", "PlanOptions"]
+__all__ = [
+    "EXECUTORS",
+    "PRESETS",
+    "AxisOptions",
+    "ExecutorOptions",
+    "GraphOptions",
+    "GridOptions",
+    "KneeOptions",
+    "PlanOptions",
+    "Preset",
+]
+
+EXECUTORS: Final = ("in_process", "processes", "ray", "dask", "slurm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """How a search spends its time.
+
+    Attributes:
+        racing: See `PathSearchTuner`.
+        knee: Arguments of `KneeRule`.
+    """
+
+    racing: bool = False
+    knee: Mapping[str, Any] = field(default_factory=dict)
+
+
+PRESETS: Final = {"paper": Preset(), "fast": Preset(racing=True, knee={"max_risk": 0.3})}
 
 
 @dataclass
@@ -70,6 +102,10 @@ class KneeOptions:
         min_points: Validations before the first fit.
         min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
         check_finite: Stop when the metric becomes NaN or infinite.
+        max_risk: Stop, whatever the `patience`, once the probability that one of the next `horizon` epochs is better falls
+            below this; 0 keeps the paper's rule. By default what the preset says.
+        min_gain: What counts as better, as a share of the span of the values.
+        horizon: Epochs to look ahead.
     """
 
     patience: float = 10
@@ -78,6 +114,57 @@ class KneeOptions:
     min_points: int = 10
     min_delta: float = 0.0
     check_finite: bool = True
+    max_risk: float | None = None
+    min_gain: float = 0.0005
+    horizon: int = 20
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that are given."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass
+class ExecutorOptions:
+    """Where edges run.
+
+    Args:
+        name: In this process (or the ranks of its group), in processes of this machine, or by an engine for several.
+        num_workers: Edges at a time; by default as many as there is room for.
+        devices_per_edge: Devices of an edge, a divisor of `trainer.devices`; gradients are accumulated so that an update sees
+            as many samples as on all of them. By default half of one machine's GPUs, if two edges can run at once.
+        address: Address of a Ray or Dask cluster; "slurm", "local" or "debug" for SLURM. By default a local one is started.
+        cpus_per_edge: Processors to ask an engine for.
+        max_restarts: How often an edge whose process died is started again.
+        options: For SLURM: arguments of submitit, such as {slurm_partition: gpu, timeout_min: 600}.
+    """
+
+    name: Literal["in_process", "processes", "ray", "dask", "slurm"] = "in_process"
+    num_workers: int | None = None
+    devices_per_edge: int | None = None
+    address: str | None = None
+    cpus_per_edge: int = 1
+    max_restarts: int = 3
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checked_choice("executor.name", self.name, EXECUTORS)
+        for name in ("num_workers", "cpus_per_edge"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"`executor.{name}` must be at least 1, got {number!r}.")
+        if self.max_restarts < 0:
+            raise ValueError(f"`executor.max_restarts` must be at least 0, got {self.max_restarts!r}.")
+
+
+@dataclass
+class GridOptions:
+    """The hand-tuned trainings of `opplan grid`.
+
+    Args:
+        epochs: Epochs of a whole training to try; by default those of the paper.
+    """
+
+    epochs: list[int] = field(default_factory=lambda: list(EPOCHS))
 
 
 @dataclass
@@ -92,6 +179,15 @@ class PlanOptions:
         knee: When an edge stops.
         start_value: Value of an untrained model; by default measured, and 0 where higher is better and it is above 0.
         final_setting: Goes on top of every state's setting when a path is followed.
+        preset: The paper's search, or a cheaper one: hopeless edges are given up, and curves that will not rise stopped.
+        value: Value of an edge: that of the fitted curve at the knee (as in the authors' release), or the validation that was
+            observed there (as the paper says).
+        beam: Ways into a state that are followed; the paper follows the best one.
+        max_epochs_per_edge: Epochs of an edge at most.
+        max_gpu_hours: Start no further edge once so many hours, times devices, are spent; the result is then the best so far.
+        num_threads: Threads of torch per edge on the CPU. Results are equal to the last bit for equal numbers only.
+        executor: Where edges run.
+        grid: The hand-tuned trainings to compare with.
     """
 
     dirpath: str = "runs/plan"
@@ -100,4 +196,12 @@ class PlanOptions:
     graph: GraphOptions = field(default_factory=GraphOptions)
     knee: KneeOptions = field(default_factory=KneeOptions)
     start_value: float | None = None
+    preset: Literal["paper", "fast"] = "paper"
+    value: ValueKind = "fitted"
+    beam: int = 1
+    max_epochs_per_edge: int | None = None
+    max_gpu_hours: float | None = None
+    num_threads: int | None = None
+    executor: ExecutorOptions = field(default_factory=ExecutorOptions)
+    grid: GridOptions = field(default_factory=GridOptions)
     final_setting: dict[str, Any] = field(default_factory=dict)

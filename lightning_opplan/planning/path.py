@@ -73,8 +73,20 @@ class OptimizationPath:
         *,
         monitor: str | None = None,
         mode: Mode = "max",
+        beam: int = 1,
+        partial: bool = False,
     ) -> "OptimizationPath":
-        """Read the best path to a settled state off the outcomes of a search."""
+        """Read the best path to a state off the outcomes of a search.
+
+        Args:
+            graph: The graph.
+            outcomes: The edges that have finished.
+            final: The last state.
+            monitor: The metric.
+            mode: Whether a higher or a lower value is better.
+            beam: Ways into a state that the search followed.
+            partial: Decide by the edges that have finished, as if there were no others.
+        """
         steps = [
             PathStep(
                 state=edge.child,
@@ -82,7 +94,7 @@ class OptimizationPath:
                 setting=graph.settings[edge.child],
                 value=outcomes[edge].value,
             )
-            for edge in path_to(final, winning_edges(graph, outcomes, mode))
+            for edge in path_to(final, winning_edges(graph, outcomes, mode, beam, partial=partial))
         ]
         return cls(steps=tuple(steps), monitor=monitor, mode=mode)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,7 +16,7 @@ from rich.text import Text
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge, TransitionGraph
 from lightning_opplan.planning.path import OptimizationPath, PathStep
-from lightning_opplan.planning.search import EdgeOutcome, Outcomes, best_final, path_to, winning_edges
+from lightning_opplan.planning.search import EdgeOutcome, Outcomes, best_final, path_to, searched_edges, winning_edges
 
 __all__ = ["FollowDisplay", "SearchDisplay", "duration", "edge_table", "path_table"]
 
@@ -29,20 +30,25 @@ class SearchDisplay:
     Args:
         graph: The transition graph.
         mode: Whether a higher or a lower value is better.
+        beam: Ways into a state that are followed.
         enabled: Whether to show anything.
         console: Where to. By default standard output.
     """
 
     def __init__(
-        self, graph: TransitionGraph, mode: Mode, *, enabled: bool = True, console: Console | None = None
+        self,
+        graph: TransitionGraph,
+        mode: Mode,
+        *,
+        beam: int = 1,
+        enabled: bool = True,
+        console: Console | None = None,
     ) -> None:
-        self.graph, self.mode, self.enabled = graph, mode, enabled
+        self.graph, self.mode, self.beam, self.enabled = graph, mode, beam, enabled
         self.console = console or Console()
         self._live: Live | None = None
         self._outcomes: dict[Edge, EdgeOutcome] = {}
-        self._running: Edge | None = None
-        self._progress: tuple[float, float | None, float | None] | None = None
-        self._started = time.monotonic()
+        self._running: dict[Edge, _Running] = {}
 
     def __enter__(self) -> Self:
         if self.enabled and self.console.is_terminal:
@@ -58,56 +64,79 @@ class SearchDisplay:
             self._live.stop()
             self._live = None
 
+    def say(self, sentence: str) -> None:
+        """Print a sentence above the table."""
+        if self.enabled:
+            self.console.print(sentence, highlight=False, soft_wrap=True)
+
     def resume(self, outcomes: Outcomes) -> None:
         """Show what had finished before the search was started."""
         self._outcomes = dict(outcomes)
-        if self.enabled and self._live is None and outcomes:
-            self.console.print(f"{len(outcomes)} of {len(self.graph.edges)} edges have finished before.")
+        if self._live is None and outcomes:
+            self.say(f"{len(outcomes)} of {self._num_edges} edges have finished before.")
         self._refresh()
 
     def end(self, outcome: EdgeOutcome) -> None:
         """An edge has finished."""
         self._outcomes[outcome.edge] = outcome
-        self._running = None
-        if self.enabled and self._live is None:
-            self.console.print(self._line(outcome), soft_wrap=True, highlight=False)
+        self._running.pop(outcome.edge, None)
+        if self._live is None:
+            self.say(self._line(outcome))
         self._refresh()
 
     def start(self, edge: Edge) -> None:
         """An edge begins."""
-        self._running, self._progress, self._started = edge, None, time.monotonic()
+        self._running[edge] = _Running()
         self._refresh()
 
     def epoch(self, edge: Edge, epoch: float, value: float | None, knee: float | None) -> None:
         """An edge has been validated."""
-        self._running, self._progress = edge, (epoch, value, knee)
+        self.progress(edge, (epoch, value, knee))
         self._refresh()
+
+    def progress(self, edge: Edge, progress: "Progressed | None") -> None:
+        """An edge that runs elsewhere has come so far; shown with the next refresh."""
+        if edge in self._running and progress is not None:
+            self._running[edge].progress = progress
 
     def finish(self, path: OptimizationPath) -> None:
         """The search is over: show all edges and the path."""
         if self.enabled:
-            self._running = None
-            self.console.print(edge_table(self.graph, self._outcomes, self.mode))
+            self._running.clear()
+            self.console.print(edge_table(self.graph, self._outcomes, self.mode, beam=self.beam))
             self.console.print(path_table(path))
 
     def _refresh(self) -> None:
         if self._live is not None:
             self._live.refresh()
 
+    @property
+    def _num_edges(self) -> int:
+        return len(searched_edges(self.graph, self.beam))
+
     def _table(self) -> Table:
-        progress = None
-        if self._running is not None:
-            progress = {self._running: _running_cells(self._progress, time.monotonic() - self._started)}
+        running = {edge: _running_cells(state) for edge, state in list(self._running.items())}
         return edge_table(
-            self.graph, self._outcomes, self.mode, running=progress, max_rows=self.console.height - _FRAME_LINES
-        )
+            self.graph, self._outcomes, self.mode, beam=self.beam, running=running,
+            max_rows=self.console.height - _FRAME_LINES,
+        )  # fmt: skip
 
     def _line(self, outcome: EdgeOutcome) -> str:
         state = "diverged" if outcome.value is None else f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}"
         return (
-            f"[{len(self._outcomes)}/{len(self.graph.edges)}] {outcome.edge}: {state} "
+            f"[{len(self._outcomes)}/{self._num_edges}] {outcome.edge}: {state} "
             f"of {outcome.epochs_run:g} ({duration(outcome.seconds)})"
         ).replace("[", "\\[", 1)
+
+
+Progressed = tuple[float, float | None, float | None]
+"""Epoch, value, and the knee as it is seen now."""
+
+
+@dataclass
+class _Running:
+    started: float = field(default_factory=time.monotonic)
+    progress: Progressed | None = None
 
 
 class FollowDisplay:
@@ -161,6 +190,7 @@ def edge_table(
     outcomes: Outcomes,
     mode: Mode = "max",
     *,
+    beam: int = 1,
     running: Mapping[Edge, tuple[str, ...]] | None = None,
     max_rows: int | None = None,
 ) -> Table:
@@ -170,15 +200,17 @@ def edge_table(
         graph: The transition graph.
         outcomes: The edges that have finished.
         mode: Whether a higher or a lower value is better.
+        beam: Ways into a state that are followed.
         running: Cells for value, knee, epochs and time of the edges that run.
         max_rows: Rows to show at most, those around the running edge.
     """
     running = running or {}
-    winners = winning_edges(graph, outcomes, mode)
-    chosen = _best_path(graph, outcomes, winners, mode)
+    edges = searched_edges(graph, beam)
+    winners = winning_edges(graph, outcomes, mode, beam)
+    chosen = _best_path(graph, outcomes, winners, mode, beam)
     epochs = sum(outcome.epochs_run for outcome in outcomes.values())
     seconds = sum(outcome.seconds for outcome in outcomes.values())
-    title = f"{len(outcomes)} of {len(graph.edges)} edges done, {epochs:g} epochs, {duration(seconds)}" + (
+    title = f"{len(outcomes)} of {len(edges)} edges done, {epochs:g} epochs, {duration(seconds)}" + (
         f"; {len(running)} running" if running else ""
     )
     table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
@@ -188,7 +220,7 @@ def edge_table(
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
 
-    rows = _window(graph, outcomes, running, max_rows)
+    rows = _window(edges, outcomes, running, max_rows)
     state = ""
     for edge in rows:
         name = edge.child if edge.child != state else ""
@@ -204,8 +236,8 @@ def edge_table(
             table.add_row(name, edge.parent, *_finished_cells(outcomes[edge]), note, style=style)
         else:
             table.add_row(name, edge.parent, "", "", "", "", style="dim")
-    if len(rows) < len(graph.edges):
-        table.caption = f"{len(graph.edges) - len(rows)} more edges"
+    if len(rows) < len(edges):
+        table.caption = f"{len(edges) - len(rows)} more edges"
     return table
 
 
@@ -248,9 +280,9 @@ def duration(seconds: float) -> str:
 
 
 def _best_path(
-    graph: TransitionGraph, outcomes: Outcomes, winners: Mapping[str, Edge], mode: Mode
+    graph: TransitionGraph, outcomes: Outcomes, winners: Mapping[str, Edge], mode: Mode, beam: int
 ) -> tuple[Edge, ...]:
-    final = best_final(graph, outcomes, mode)
+    final = best_final(graph, outcomes, mode, beam)
     return () if final is None else path_to(final, winners)
 
 
@@ -259,27 +291,32 @@ def _finished_cells(outcome: EdgeOutcome) -> tuple[str, ...]:
     return value, f"{outcome.knee_epoch:g}", f"{outcome.epochs_run:g}", duration(outcome.seconds)
 
 
-def _running_cells(progress: tuple[float, float | None, float | None] | None, seconds: float) -> tuple[str, ...]:
-    if progress is None:
-        return _RUNNING, _RUNNING, "0", duration(seconds), "running"
-    epoch, value, knee = progress
+def _running_cells(state: _Running) -> tuple[str, ...]:
+    time_so_far = duration(time.monotonic() - state.started)
+    if state.progress is None:
+        return _RUNNING, _RUNNING, "0", time_so_far, "running"
+    epoch, value, knee = state.progress
     return (
         _RUNNING if value is None else f"{value:.4f}",
         _RUNNING if knee is None else f"{knee:g}?",
         f"{epoch:g}",
-        duration(seconds),
+        time_so_far,
         "running",
     )
 
 
 def _window(
-    graph: TransitionGraph, outcomes: Outcomes, running: Mapping[Edge, tuple[str, ...]], max_rows: int | None
+    edges: tuple[Edge, ...], outcomes: Outcomes, running: Mapping[Edge, tuple[str, ...]], max_rows: int | None
 ) -> tuple[Edge, ...]:
-    """The rows that fit: the running edge, more of what was before it than of what is to come."""
-    if max_rows is None or len(graph.edges) <= max(max_rows, 1):
-        return graph.edges
+    """The rows that fit: the running edges, more of what was before them than of what is to come."""
+    if max_rows is None or len(edges) <= max(max_rows, 1):
+        return edges
     rows = max(max_rows, 1)
-    active = [index for index, edge in enumerate(graph.edges) if edge in running]
+    active = [index for index, edge in enumerate(edges) if edge in running]
     current = active[0] if active else len(outcomes)
-    first = min(max(current - rows * 2 // 3, 0), len(graph.edges) - rows)
-    return graph.edges[first : first + rows]
+    # Edges that run far apart, in two branches, are brought together by leaving out what has finished.
+    if active and active[-1] - active[0] >= rows:
+        open_edges = tuple(edge for edge in edges if edge not in outcomes)
+        return open_edges[:rows]
+    first = min(max(current - rows * 2 // 3, 0), len(edges) - rows)
+    return edges[first : first + rows]

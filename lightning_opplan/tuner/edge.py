@@ -5,17 +5,17 @@ a folder of its own. Started again after a kill, it goes on from its last epoch;
 result.
 """
 
+import hashlib
 import json
 import logging
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,15 +27,22 @@ from typing_extensions import override
 from lightning_opplan.callbacks import KneeStopping
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, Setting
+from lightning_opplan.planning.hand_tuned import FixedStage
 from lightning_opplan.planning.search import EdgeOutcome
+from lightning_opplan.planning.knee import ValueKind
+from lightning_opplan.tuner.fixed_epochs import FixedEpochs
+from lightning_opplan.tuner.meter import Meter
 from lightning_opplan.tuner.ranks import Ranks, finish_loggers
 from lightning_opplan.tuner.recipe import Experiment, Recipe
 from lightning_opplan.tuner.seeding import EpochSeed, derived_seed, seed_all
 
 __all__ = [
+    "MAX_CHECKPOINTS",
     "EdgeJob",
     "EpochListener",
     "check_trainer",
+    "claim_folder",
+    "file_checksum",
     "fit",
     "hushed",
     "load_weights",
@@ -49,7 +56,10 @@ __all__ = [
 EpochListener = Callable[[Edge, float, float | None, float | None], None]
 """Called after every validation with the edge, the epoch, the value, and the knee as it is seen now."""
 
-_OUTCOME = "outcome.json"
+_OUTCOME: Final = "outcome.json"
+_RESUME: Final = "resume"
+MAX_CHECKPOINTS: Final = 20
+"""Checkpoints that a running edge keeps at most, so that the disk space of a search is known beforehand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +74,13 @@ class EdgeJob:
         monitor: Metric to follow.
         mode: Whether a higher or a lower value of it is better.
         knee: Arguments of `KneeStopping`.
+        rival: A value to reach, or be given up.
+        value: What the edge's value is: that of the fitted curve at the knee, or the validation there.
+        max_epochs: Epochs to train at most, beside what the Trainer says.
+        stage: Epochs and decay of a hand-tuned training, in place of the knee.
+        devices: Devices to train on, if not those of the Trainer.
+        accumulate: Times as many batches to accumulate, as there are fewer devices than the Trainer was meant for.
+        num_threads: Threads of torch on the CPU; ``None`` leaves them as they are.
         seed: Seed of the plan.
         plan: Fingerprint of the plan; what another plan left in the folder is no use.
         folder: Where the edge writes.
@@ -76,6 +93,13 @@ class EdgeJob:
     monitor: str
     mode: Mode
     knee: Mapping[str, Any] = field(default_factory=dict)
+    rival: float | None = None
+    value: ValueKind = "fitted"
+    max_epochs: int | None = None
+    stage: FixedStage | None = None
+    devices: int | None = None
+    accumulate: int = 1
+    num_threads: int | None = None
     seed: int
     plan: str
     folder: str
@@ -105,31 +129,39 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
         ValueError: If the Trainer does not pass on its callbacks, or the parent's weights do not fit the model.
         KeyboardInterrupt: If training was interrupted.
     """
-    ranks.decide(lambda: _claim(job))
+    ranks.decide(lambda: claim_folder(job))
     known = ranks.decide(lambda: _known_outcome(job))
     if known is not None:
         return known
-    checkpoints = os.path.join(job.folder, "resume")  # apart from what callbacks of the user's write
+    if job.num_threads is not None:
+        torch.set_num_threads(job.num_threads)
+    checkpoints = os.path.join(job.folder, _RESUME)  # apart from what callbacks of the user's write
     resume = ranks.decide(lambda: newest_checkpoint(checkpoints))
     first_epoch = 0 if resume is None else resume[1]
 
     seed_all(derived_seed(job.edge_seed, "build"))
-    stopping = KneeStopping(job.monitor, mode=job.mode, dirpath=checkpoints, **job.knee)
-    clock = _Clock()
+    stopping = KneeStopping(
+        job.monitor, mode=job.mode, dirpath=checkpoints, rival=job.rival, max_checkpoints=MAX_CHECKPOINTS, **job.knee
+    )
+    if job.stage is not None:
+        stopping = FixedEpochs(job.monitor, mode=job.mode, dirpath=checkpoints, stage=job.stage)
+    meter = Meter()
     callbacks = [
         EpochSeed(job.edge_seed, first_epoch=first_epoch),
-        clock,
+        meter,
         stopping,
         _Listen(job.edge, stopping, listener),
     ]
-    experiment = recipe.build(job.setting, callbacks=callbacks, folder=job.folder)
+    experiment = recipe.build(job.setting, callbacks=callbacks, folder=job.folder, devices=job.devices)
     trainer, model = experiment.trainer, experiment.model
     check_trainer(trainer, callbacks)
+    trainer.accumulate_grad_batches *= job.accumulate
+    _limit_epochs(trainer, job)
     ranks.adopt(trainer)
     quiet(trainer)
     if job.parent_weights is not None:
         load_weights(model, job.parent_weights)
-    if resume is None:
+    if resume is None and job.stage is None:
         stopping.initial_value = _initial_value(job, experiment)
     fit(experiment, None if resume is None else resume[0])
     if not stopping.points:
@@ -137,23 +169,35 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
 
     def finish() -> EdgeOutcome:
         knee_path = stopping.knee_path if stopping.knee_value is not None else None
+        details = {"stopping_reason": stopping.stopping_reason, **meter.details(trainer)}
         if knee_path is not None:
-            save_weights(knee_path, job.weights)
+            details["sha256"] = save_weights(knee_path, job.weights)
+        value, standard_error = stopping.valued(job.value)
         outcome = EdgeOutcome(
             edge=job.edge,
-            value=stopping.knee_value,
+            value=value,
             knee_epoch=stopping.knee_epoch or 0,
             epochs_run=stopping.points[-1][0],
             curve=stopping.points,
-            seconds=clock.seconds,
+            seconds=meter.seconds,
             weights=None if knee_path is None else os.path.basename(job.weights),
-            details={"stopping_reason": stopping.stopping_reason},
+            standard_error=standard_error,
+            details=details,
         )
         write_json(Path(job.folder, _OUTCOME), {**asdict(outcome), "edge": list(outcome.edge)})
         shutil.rmtree(checkpoints, ignore_errors=True)
         return outcome
 
     return ranks.decide(finish)
+
+
+def _limit_epochs(trainer: Trainer, job: EdgeJob) -> None:
+    loop = trainer.fit_loop
+    if job.stage is not None:
+        loop.max_epochs, loop.min_epochs = job.stage.epochs, None
+    elif job.max_epochs is not None:
+        given = loop.max_epochs
+        loop.max_epochs = job.max_epochs if given is None or given < 0 else min(given, job.max_epochs)
 
 
 def fit(experiment: Experiment, ckpt_path: str | None) -> None:
@@ -195,8 +239,12 @@ def newest_checkpoint(folder: str) -> tuple[str, int] | None:
     return None
 
 
-def save_weights(checkpoint: str, target: str) -> None:
-    """Reduce a checkpoint to what `load_from_checkpoint` and a test's `ckpt_path` need; written whole or not."""
+def save_weights(checkpoint: str, target: str) -> str:
+    """Reduce a checkpoint to what `load_from_checkpoint` and a test's `ckpt_path` need; written whole or not.
+
+    Returns:
+        The checksum of the file.
+    """
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     for training_state in ("callbacks", "optimizer_states", "lr_schedulers", "loops"):
         content.pop(training_state, None)
@@ -205,7 +253,15 @@ def save_weights(checkpoint: str, target: str) -> None:
         torch.save(content, stream)
         stream.flush()
         os.fsync(stream.fileno())
+    checksum = file_checksum(temporary)
     os.replace(temporary, target)
+    return checksum
+
+
+def file_checksum(file: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_weights(model: LightningModule, file: str) -> None:
@@ -271,9 +327,11 @@ def _initial_value(job: EdgeJob, experiment: Experiment) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _claim(job: EdgeJob) -> None:
+def claim_folder(job: EdgeJob) -> None:
     """Mark the folder as the plan's, and empty it if it was another's."""
     folder, mark = Path(job.folder), Path(job.folder, "plan.json")
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink()
     if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == {"plan": job.plan}:
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -285,6 +343,7 @@ def _known_outcome(job: EdgeJob) -> EdgeOutcome | None:
     file = Path(job.folder, _OUTCOME)
     if not file.is_file():
         return None
+    shutil.rmtree(Path(job.folder, _RESUME), ignore_errors=True)  # a kill may have come before it was removed
     content = json.loads(file.read_text(encoding="utf-8"))
     curve = tuple((epoch, value) for epoch, value in content["curve"])
     return EdgeOutcome(**{**content, "edge": Edge(*content["edge"]), "curve": curve})
@@ -312,26 +371,6 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)
-
-
-class _Clock(Callback):
-    """Wall time of the fit over all attempts."""
-
-    def __init__(self) -> None:
-        self._before = 0.0
-        self._started = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
-
-    @override
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds}
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self._before = state_dict["seconds"]
 
 
 class _Listen(Callback):

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
-from lightning_opplan.callbacks.saving import save_checkpoint_atomically
 from lightning_opplan.planning.graph import Setting
 from lightning_opplan.planning.messages import first_difference
 from lightning_opplan.planning.path import OptimizationPath, PathStep
@@ -28,6 +26,7 @@ from lightning_opplan.tuner.edge import (
     save_weights,
     write_json,
 )
+from lightning_opplan.tuner.fixed_epochs import LastEpoch
 from lightning_opplan.tuner.ranks import Ranks
 from lightning_opplan.tuner.recipe import Recipe
 from lightning_opplan.tuner.seeding import EpochSeed, derived_seed, seed_all
@@ -104,7 +103,7 @@ def _train_step(
     resume = ranks.decide(lambda: newest_checkpoint(str(checkpoints)))
     step_seed = derived_seed(seed, "follow", folder.name)
     seed_all(derived_seed(step_seed, "build"))
-    last = _LastEpoch(str(checkpoints))
+    last = LastEpoch(str(checkpoints))
     callbacks: list[Callback] = [
         EpochSeed(step_seed, first_epoch=0 if resume is None else resume[1]),
         _StopAfter(step.epochs),
@@ -180,17 +179,6 @@ class _StopAfter(Callback):
         done = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
         if done >= self.epochs - 1e-6:
             trainer.should_stop = True
-
-
-class _LastEpoch(Checkpoint):
-    """Keep a checkpoint of the last epoch."""
-
-    def __init__(self, folder: str) -> None:
-        self.path = os.path.join(folder, "last.ckpt")
-
-    @override
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        save_checkpoint_atomically(trainer, self.path)
 
 
 class _Tell(Callback):

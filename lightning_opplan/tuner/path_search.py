@@ -2,26 +2,55 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
+import cloudpickle
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph
+from lightning_opplan.planning.hand_tuned import FixedStage
 from lightning_opplan.planning.journal import Journal, PlanRecord
-from lightning_opplan.planning.knee import KneeRule
+from lightning_opplan.planning.knee import KneeRule, ValueKind
 from lightning_opplan.planning.messages import checked_choice
+from lightning_opplan.planning.options import PRESETS, ExecutorOptions
 from lightning_opplan.planning.path import OptimizationPath
-from lightning_opplan.planning.search import EdgeOutcome, best_final, runnable_edges, winning_edges
+from lightning_opplan.planning.search import (
+    EdgeOutcome,
+    best_final,
+    best_so_far,
+    edges_to_run,
+    rival_of,
+    runnable_edges,
+    searched_edges,
+    winning_edges,
+)
 from lightning_opplan.reporting import SearchDisplay, write_report
-from lightning_opplan.tuner.edge import EdgeJob, hushed, run_edge
+from lightning_opplan.tuner.devices import Placement, place, runs_here
+from lightning_opplan.tuner.disk import disk_sentence, peak_disk, prune_weights, weights_size
+from lightning_opplan.tuner.edge import EdgeJob, file_checksum, hushed, run_edge
+from lightning_opplan.tuner.executors import EdgeExecutor, EdgeFuture, isolated
+from lightning_opplan.tuner.lock import FileLock
 from lightning_opplan.tuner.ranks import Ranks
 from lightning_opplan.tuner.recipe import FactoryRecipe, Recipe
+from lightning_opplan.tuner.worker import EdgeFailure, read_progress, work
 
-__all__ = ["PathSearchTuner", "SearchResult"]
+__all__ = ["EdgeError", "PathSearchTuner", "SearchResult"]
+
+_POLL: Final = 0.02  # seconds between looks at what runs elsewhere
+
+
+class EdgeError(RuntimeError):
+    """The training of an edge failed in another process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +59,15 @@ class SearchResult:
 
     Attributes:
         path: The best path.
-        outcomes: All edges.
+        outcomes: All edges that have finished.
         weights: File of the weights at the end of the path, as trained in the search.
+        is_complete: Whether all edges were run; otherwise the path is the best of those that were, as far as the budget went.
     """
 
     path: OptimizationPath
     outcomes: Mapping[Edge, EdgeOutcome]
     weights: Path
+    is_complete: bool = True
 
 
 class PathSearchTuner:
@@ -53,17 +84,29 @@ class PathSearchTuner:
         trainer: The same for the Trainer and ``trainer.*``; must pass on `callbacks` and `default_root_dir`.
         monitor: Metric that validation logs.
         mode: Whether a higher or a lower value of it is better.
-        dirpath: Local folder of the search, for its journal, weights, logs and results.
+        dirpath: Folder of the search, for its journal, weights, logs and results; seen by all machines it runs on.
         knee: Arguments of `KneeStopping`, such as ``{"patience": 10}``.
         start_value: Value of an untrained model (y₀ of the edges from the start). By default it is measured; with
             ``mode="max"`` a value above 0 then counts as 0, what the paper takes an untrained classifier to be worth.
         seed: Seed of everything random in the search.
         progress: Show the table of edges while the search runs.
         recipe: In place of `model`, `data` and `trainer`: makes experiments in its own way.
+        executor: Where edges run: ``"in_process"``, ``"processes"``, ``"ray"``, ``"dask"``, ``"slurm"``, the
+            `ExecutorOptions` of one of them, or an object whose ``submit`` returns futures.
+        preset: ``"paper"`` or ``"fast"``: racing of the edges into a state, and the stop by confidence.
+        value: Value of an edge: that of the fitted curve at the knee, or the validation that was observed there.
+        beam: Ways into a state that are followed; 1 is the paper's.
+        max_epochs_per_edge: Epochs of an edge at most.
+        max_gpu_hours: Start no further edge once so many hours, times devices, have been spent.
+        num_threads: Threads of torch per edge on the CPU. Sums are rounded otherwise with another number, so set it where
+            results are to be equal to the last bit, wherever edges run.
+        stages: For a hand-tuned grid: the epochs of every state, in place of the knee.
+        trainings: For a hand-tuned grid: what its report says of the trainings.
 
     Raises:
         ValueError: If a setting has a key that no factory takes, before the first epoch.
         JournalError: If the folder holds the search of another plan.
+        LockedError: If another search runs in the folder.
 
     References:
         Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 3.
@@ -84,8 +127,24 @@ class PathSearchTuner:
         seed: int = 0,
         progress: bool = True,
         recipe: Recipe | None = None,
+        executor: str | ExecutorOptions | EdgeExecutor = "in_process",
+        preset: str = "paper",
+        value: ValueKind = "fitted",
+        beam: int = 1,
+        max_epochs_per_edge: int | None = None,
+        max_gpu_hours: float | None = None,
+        num_threads: int | None = None,
+        stages: Mapping[str, FixedStage] | None = None,
+        trainings: Mapping[str, Any] | None = None,
     ) -> None:
         checked_choice("mode", mode, get_args(Mode))
+        checked_choice("preset", preset, PRESETS)
+        checked_choice("value", value, get_args(ValueKind))
+        for name, number in (("beam", beam), ("max_epochs_per_edge", max_epochs_per_edge), ("num_threads", num_threads)):
+            if number is not None and number < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {number!r}.")
+        if max_gpu_hours is not None and not max_gpu_hours > 0:
+            raise ValueError(f"`max_gpu_hours` must be above 0, got {max_gpu_hours!r}.")
         if recipe is None:
             if model is None or data is None or trainer is None:
                 raise ValueError("`model`, `data` and `trainer` must all be given, or a `recipe` instead.")
@@ -93,9 +152,16 @@ class PathSearchTuner:
         self.graph, self.recipe = graph, recipe
         self.monitor, self.mode = monitor, mode
         self.dirpath = Path(dirpath)
-        self.knee = dict(knee or {})
+        self.knee = {**PRESETS[preset].knee, **(knee or {})}
+        self.racing = PRESETS[preset].racing
         self.start_value = start_value
         self.seed, self.progress = seed, progress
+        self.executor = ExecutorOptions(name=executor) if isinstance(executor, str) else executor
+        self.value, self.beam = value, beam
+        self.max_epochs_per_edge, self.max_gpu_hours = max_epochs_per_edge, max_gpu_hours
+        self.num_threads = num_threads
+        self.stages, self.trainings = stages or {}, trainings
+        self._intact: set[tuple[str, int]] = set()
 
     def search(self) -> SearchResult:
         """Run the edges that have not finished yet, and return the best path.
@@ -104,40 +170,75 @@ class PathSearchTuner:
         ``journal.jsonl``, ``path.yaml`` and ``report.html`` to the folder.
 
         Raises:
-            RuntimeError: If every training diverged.
+            RuntimeError: If every training diverged, or the budget ended before the first one had finished.
+            EdgeError: If an edge failed in another process.
         """
         with hushed():
             return self._search()
 
     def _search(self) -> SearchResult:
         self.recipe.check(self.graph.settings[state] for state in self.graph.states[1:])
-        # The first Trainer only starts the processes, so that even the first decision is the same for all.
-        ranks = Ranks(self.recipe.build_trainer(str(self.dirpath)))
-        journal = Journal(self.dirpath / "journal.jsonl")
-        plan = self._plan()
-        outcomes = ranks.decide(lambda: journal.open(plan))
-        display = SearchDisplay(self.graph, self.mode, enabled=self.progress and ranks.is_first)
-        with display:
-            display.resume(outcomes)
-            while edges := runnable_edges(self.graph, outcomes):
-                edge = ranks.decide(lambda ready=edges: ready[0])  # type: ignore[misc]
-                display.start(edge)
-                outcome = run_edge(self._job(edge, outcomes, plan.fingerprint), self.recipe, ranks, display.epoch)
-                ranks.decide(lambda done=outcome: journal.append(done))  # type: ignore[misc]
-                outcomes = {**outcomes, edge: outcome}
-                display.end(outcome)
-        final = best_final(self.graph, outcomes, self.mode)
-        if final is None:
+        here = runs_here(self.executor)
+        with ExitStack() as stack:
+            if not here:
+                stack.enter_context(_terminable())
+            # The first Trainer only starts the processes, so that even the first decision is the same for all.
+            ranks = Ranks(self.recipe.build_trainer(str(self.dirpath)) if here else None)
+            ranks.decide(lambda: self._lock(stack))
+            journal = Journal(self.dirpath / "journal.jsonl")
+            plan = self._plan()
+            outcomes = ranks.decide(lambda: journal.open(plan))
+            placement = place(self.executor, self.recipe, self.graph, self.dirpath)
+            stack.enter_context(_stop(placement))
+            display = SearchDisplay(self.graph, self.mode, beam=self.beam, enabled=self.progress and ranks.is_first)
+            self._announce(display, placement, outcomes)
+            with display:
+                display.resume(outcomes)
+                outcomes = _Run(self, placement, ranks, journal, plan.fingerprint, display, outcomes).to_the_end()
+            return self._result(outcomes, ranks, display)
+
+    def _announce(self, display: SearchDisplay, placement: Placement, outcomes: Mapping[Edge, EdgeOutcome]) -> None:
+        """Say where edges run and what room they take, before the first one."""
+        if not display.enabled or len(outcomes) == len(searched_edges(self.graph, self.beam)):
+            return
+        if placement.sentence:
+            display.say(placement.sentence)
+        if not outcomes:
+            weights = weights_size(self.recipe, self.graph.settings[self.graph.states[1]], str(self.dirpath))
+            kept = (len(self.graph.states) - 1) * self.beam
+            peak = peak_disk(weights, num_kept=kept, num_running=placement.num_workers)
+            display.say(disk_sentence(peak, self.dirpath))
+
+    def _lock(self, stack: ExitStack) -> None:
+        self.dirpath.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(FileLock(self.dirpath / "lock"))
+
+    def _result(self, outcomes: Mapping[Edge, EdgeOutcome], ranks: Ranks, display: SearchDisplay) -> SearchResult:
+        is_complete = not runnable_edges(self.graph, outcomes, self.mode, self.beam)
+        choose = best_final if is_complete else best_so_far
+        final = choose(self.graph, outcomes, self.mode, self.beam)
+        if final is None and outcomes:
             raise RuntimeError(
                 f"Every training diverged: no final state has a finite {self.monitor!r}. "
                 "Start with a lower learning rate."
             )
-        path = OptimizationPath.from_outcomes(self.graph, outcomes, final, monitor=self.monitor, mode=self.mode)
+        if final is None:
+            raise RuntimeError(f"`max_gpu_hours` ({self.max_gpu_hours!r}) ended before the first edge had finished.")
+        path = OptimizationPath.from_outcomes(
+            self.graph, outcomes, final, monitor=self.monitor, mode=self.mode, beam=self.beam, partial=not is_complete
+        )
         ranks.decide(lambda: self._publish(path))
         display.finish(path)
+        if not is_complete:
+            display.say(
+                f"The budget of {self.max_gpu_hours:g} GPU-hours is spent: {len(outcomes)} of "
+                f"{len(searched_edges(self.graph, self.beam))} edges have finished, and the path is the best of those. "
+                "The same command with a larger budget goes on."
+            )
         ranks.barrier()
-        last = Edge(path.steps[-2].state if len(path.steps) > 1 else START, path.steps[-1].state)
-        return SearchResult(path=path, outcomes=outcomes, weights=self._folder(last) / "weights.ckpt")
+        winners = winning_edges(self.graph, outcomes, self.mode, self.beam, partial=not is_complete)
+        weights = self.folder(winners[final]) / "weights.ckpt"
+        return SearchResult(path=path, outcomes=outcomes, weights=weights, is_complete=is_complete)
 
     def _publish(self, path: OptimizationPath) -> None:
         path.save(self.dirpath / "path.yaml")
@@ -151,15 +252,23 @@ class PathSearchTuner:
             mode=self.mode,
             seed=self.seed,
             knee={**vars(rule), **self.knee},
+            search={
+                "value": self.value,
+                "racing": self.racing,
+                "beam": self.beam,
+                "max_epochs_per_edge": self.max_epochs_per_edge,
+                "trainings": self.trainings,
+            },
             experiment={"start_value": self.start_value, **self.recipe.describe()},
         )
 
-    def _job(self, edge: Edge, outcomes: Mapping[Edge, EdgeOutcome], plan: str) -> EdgeJob:
+    def job(self, edge: Edge, outcomes: Mapping[Edge, EdgeOutcome], plan: str, placement: Placement) -> EdgeJob:
+        """Describe an edge whose parent is settled."""
         parent_weights = None
         if edge.parent != START:
-            parent_weights = str(
-                self._folder(winning_edges(self.graph, outcomes, self.mode)[edge.parent]) / "weights.ckpt"
-            )
+            winners = winning_edges(self.graph, outcomes, self.mode, self.beam)
+            parent_weights = str(self.folder(winners[edge.parent]) / "weights.ckpt")
+        rival = rival_of(edge, self.graph, outcomes, mode=self.mode, beam=self.beam) if self.racing else None
         return EdgeJob(
             edge=edge,
             setting=self.graph.settings[edge.child],
@@ -168,12 +277,194 @@ class PathSearchTuner:
             monitor=self.monitor,
             mode=self.mode,
             knee=self.knee,
+            rival=rival,
+            value=self.value,
+            max_epochs=self.max_epochs_per_edge,
+            stage=self.stages.get(edge.child),
+            devices=placement.devices,
+            accumulate=placement.accumulate,
+            num_threads=self.num_threads or placement.num_threads,
             seed=self.seed,
             plan=plan,
-            folder=str(self._folder(edge)),
+            folder=str(self.folder(edge)),
         )
 
-    def _folder(self, edge: Edge) -> Path:
+    def folder(self, edge: Edge) -> Path:
         """The folder of an edge: a number, as the names of states may hold anything, and the names to read it by."""
-        names = re.sub(r"[^\w.+-]+", ".", f"{edge.parent}--{edge.child}")
-        return self.dirpath.absolute() / "edges" / f"{self.graph.edges.index(edge):03d}_{names}"
+        names = re.sub(r"[^\w.+#-]+", ".", f"{edge.parent}--{edge.child}")
+        number = searched_edges(self.graph, self.beam).index(edge)
+        return self.dirpath.absolute() / "edges" / f"{number:03d}_{names}"
+
+    def has_intact_weights(self, outcome: EdgeOutcome) -> bool:
+        """Whether the weights of an edge are there as they were written; looked at once as long as the file stays."""
+        file = self.folder(outcome.edge) / "weights.ckpt"
+        try:
+            mark = (str(file), file.stat().st_mtime_ns)
+            expected = (outcome.details or {}).get("sha256")
+            if mark not in self._intact and expected not in (None, file_checksum(file)):
+                return False
+        except OSError:
+            return False
+        self._intact.add(mark)
+        return True
+
+
+class _Run:
+    """The loop of a search: start what can run, take in what has finished."""
+
+    def __init__(
+        self,
+        tuner: PathSearchTuner,
+        placement: Placement,
+        ranks: Ranks,
+        journal: Journal,
+        plan: str,
+        display: SearchDisplay,
+        outcomes: Mapping[Edge, EdgeOutcome],
+    ) -> None:
+        self.tuner, self.placement, self.ranks, self.journal = tuner, placement, ranks, journal
+        self.plan, self.display = plan, display
+        self.outcomes = dict(outcomes)
+        self.running: dict[Edge, EdgeFuture] = {}
+
+    def to_the_end(self) -> dict[Edge, EdgeOutcome]:
+        """Run until no edge can or may be started, and none runs."""
+        self.ranks.decide(self._prune)
+        while True:
+            while len(self.running) < self.placement.num_workers:
+                edge = self.ranks.decide(self._next)
+                if edge is None:
+                    break
+                self._start(edge)
+            if not self.running:
+                return self.outcomes
+            self._finish(self._first_done())
+
+    def _next(self) -> Edge | None:
+        """The most urgent edge that can start now: one to train, or one whose lost weights a further edge needs."""
+        tuner = self.tuner
+        ready = edges_to_run(
+            tuner.graph, self.outcomes, self.running, mode=tuner.mode, beam=tuner.beam, racing=tuner.racing
+        )
+        if not self._may_spend():
+            ready = ()
+        for edge in ready:
+            first = self._first_lost(edge)
+            if (first or edge) not in self.running:
+                return first or edge
+        # The result's weights, at the end.
+        if not ready and not self.running:
+            return self._lost_of_result()
+        return None
+
+    def _may_spend(self) -> bool:
+        limit = self.tuner.max_gpu_hours
+        if limit is None:
+            return True
+        spent = sum(o.seconds * (o.details or {}).get("devices", 1) for o in self.outcomes.values())
+        return spent < 3600 * limit
+
+    def _first_lost(self, edge: Edge) -> Edge | None:
+        """The edge nearest to the start whose weights have to be trained again before `edge` can run."""
+        if edge.parent == START:
+            return None
+        tuner = self.tuner
+        parent = winning_edges(tuner.graph, self.outcomes, tuner.mode, tuner.beam)[edge.parent]
+        if tuner.has_intact_weights(self.outcomes[parent]):
+            return None
+        return self._first_lost(parent) or parent
+
+    def _lost_of_result(self) -> Edge | None:
+        tuner = self.tuner
+        final = best_so_far(tuner.graph, self.outcomes, tuner.mode, tuner.beam)
+        if final is None:
+            return None
+        last = winning_edges(tuner.graph, self.outcomes, tuner.mode, tuner.beam, partial=True)[final]
+        if tuner.has_intact_weights(self.outcomes[last]):
+            return None
+        return self._first_lost(last) or last
+
+    def _start(self, edge: Edge) -> None:
+        job = self.tuner.job(edge, self.outcomes, self.plan, self.placement)
+        if edge in self.outcomes:
+            rank_zero_warn(f"The weights of {edge} are damaged or gone; the edge is trained again from its parent.")
+            self.ranks.decide(lambda: Path(job.folder, "outcome.json").unlink(missing_ok=True))
+        self.display.start(edge)
+        if self.placement.is_here:
+            listener = self.display.epoch
+            future: EdgeFuture = self.placement.executor.submit(run_edge, job, self.tuner.recipe, self.ranks, listener)
+        else:
+            payload = cloudpickle.dumps((job, self.tuner.recipe))
+            function = (work,) if self.placement.is_isolated else (isolated, work)
+            future = self.placement.executor.submit(*function, payload)
+        self.running[edge] = future
+
+    def _first_done(self) -> Edge:
+        while True:
+            for edge, future in self.running.items():
+                if future.done():
+                    return edge
+            time.sleep(_POLL)
+            for edge in self.running:
+                self.display.progress(edge, read_progress(self.tuner.folder(edge)))
+
+    def _finish(self, edge: Edge) -> None:
+        future = self.running.pop(edge)
+        folder = self.tuner.folder(edge)
+        try:
+            outcome = future.result()
+        except Exception as error:
+            if self.placement.is_here:
+                raise
+            raise EdgeError(f"{edge}: {error} What it printed is in {folder / 'worker.log'}.") from error
+        if isinstance(outcome, EdgeFailure):
+            where = folder / "worker.log"
+            if not outcome.is_expected and where.parent.is_dir():
+                with where.open("a", encoding="utf-8") as stream:
+                    stream.write(outcome.trace)
+                raise EdgeError(f"{edge}: {outcome.sentence} The whole traceback is in {where}.")
+            raise EdgeError(f"{edge}: {outcome.sentence}")
+        if edge in self.outcomes:
+            self.ranks.decide(lambda: self.journal.append_weights(outcome))
+            details = {**(self.outcomes[edge].details or {}), "sha256": (outcome.details or {}).get("sha256")}
+            self.outcomes[edge] = replace(self.outcomes[edge], details=details)
+        else:
+            self.ranks.decide(lambda: self.journal.append(outcome))
+            self.outcomes[edge] = outcome
+        self.ranks.decide(self._prune)
+        self.display.end(self.outcomes[edge])
+
+    def _prune(self) -> None:
+        """Delete the weights of edges that can no longer be chosen."""
+        tuner = self.tuner
+        kept = set(winning_edges(tuner.graph, self.outcomes, tuner.mode, tuner.beam, partial=True).values())
+        prune_weights(tuner.folder(edge) for edge in self.outcomes if edge not in kept)
+
+
+@contextmanager
+def _stop(placement: Placement) -> Iterator[None]:
+    """End what runs elsewhere, whatever ends the search."""
+    try:
+        yield
+    except BaseException:
+        placement.shutdown(cancel=True)
+        raise
+    else:
+        placement.shutdown(cancel=False)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the search in order; within a fit in this process Lightning does so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SIGTERMException
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

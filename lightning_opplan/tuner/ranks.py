@@ -1,15 +1,23 @@
 """One group of processes for all Trainers of a search; the only place that touches private parts of Lightning."""
 
 import atexit
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch.distributed
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 
-__all__ = ["Ranks"]
+__all__ = ["Ranks", "die_with_parent", "finish_loggers"]
+
+_GRACE: Final = 5.0
+"""Seconds in which a rank whose parent has ended may still end its own work."""
 
 T = TypeVar("T")
 
@@ -21,14 +29,18 @@ class Ranks:
     ranks would go separate ways.
 
     Args:
-        trainer: A Trainer with the strategy and devices of all others to come; it is not used to train.
+        trainer: A Trainer with the strategy and devices of all others to come; it is not used to train. ``None`` for a
+            search whose edges run elsewhere: it has this process alone.
 
     Raises:
         MisconfigurationException: If the strategy spawns its processes anew for every fit, which loses what callbacks
             have learned.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer | None) -> None:
+        if trainer is None:
+            self._strategy: Strategy | None = None
+            return
         self._strategy = trainer.strategy
         launcher = self._strategy.launcher
         if isinstance(launcher, _MultiProcessingLauncher):
@@ -36,6 +48,8 @@ class Ranks:
                 "`strategy` must keep its processes from one fit to the next, got one that spawns or forks them "
                 f"({type(self._strategy).__name__}). Use `strategy='ddp'`, or start the script with torchrun."
             )
+        if isinstance(launcher, _SubprocessScriptLauncher) and os.environ.get("LOCAL_RANK", "0") != "0":
+            die_with_parent()
         if launcher is not None:
             launcher.launch(self._strategy.setup_environment, trainer=trainer)
             atexit.register(_leave)
@@ -43,16 +57,19 @@ class Ranks:
     @property
     def is_first(self) -> bool:
         """Whether this process decides and writes."""
-        return self._strategy.is_global_zero
+        return self._strategy is None or self._strategy.is_global_zero
 
     def adopt(self, trainer: Trainer) -> None:
         """Let a further Trainer know the processes, or SIGTERM would not reach them."""
+        assert self._strategy is not None
         first, launcher = self._strategy.launcher, trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher) and isinstance(first, _SubprocessScriptLauncher):
             launcher.procs = first.procs
 
     def decide(self, decision: Callable[[], T]) -> T:
         """Call a function on the first rank, and return its result, or raise its error, on all."""
+        if self._strategy is None:
+            return decision()
         outcome: tuple[Any, BaseException | None] = (None, None)
         if self.is_first:
             try:
@@ -67,7 +84,21 @@ class Ranks:
 
     def barrier(self) -> None:
         """Wait for all processes."""
-        self._strategy.barrier()
+        if self._strategy is not None:
+            self._strategy.barrier()
+
+
+def die_with_parent() -> None:
+    """End this process soon after the one that started it: a rank alone may wait for the others for ever."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        time.sleep(_GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="watch-parent").start()
 
 
 def finish_loggers(trainer: Trainer) -> None:

@@ -30,10 +30,19 @@ class Recipe(Protocol):
     def check(self, settings: Iterable[Setting]) -> None:
         """Raise a `ValueError` for a key or value that a setting must not have, before any training."""
 
-    def build(self, setting: Setting, *, callbacks: Sequence[Callback], folder: str) -> Experiment:
-        """Make an experiment under a setting, with further callbacks, that writes below a folder."""
+    def build(
+        self, setting: Setting, *, callbacks: Sequence[Callback], folder: str, devices: int | None = None
+    ) -> Experiment:
+        """Make an experiment under a setting, with further callbacks, that writes below a folder.
 
-    def build_trainer(self, folder: str) -> Trainer:
+        Args:
+            setting: The state's setting.
+            callbacks: For the Trainer, beside its own.
+            folder: Its `default_root_dir`.
+            devices: Number of devices, if it is not the Trainer's own.
+        """
+
+    def build_trainer(self, folder: str, devices: int | None = None) -> Trainer:
         """Make a Trainer of the base configuration, to start its processes and no more."""
 
     def describe(self) -> Mapping[str, Any]:
@@ -79,9 +88,11 @@ class FactoryRecipe:
                 if key in setting:
                     raise ValueError(f"`{key}` must be left to the tuner, got a setting that changes it.")
 
-    def build(self, setting: Setting, *, callbacks: Sequence[Callback], folder: str) -> Experiment:
+    def build(
+        self, setting: Setting, *, callbacks: Sequence[Callback], folder: str, devices: int | None = None
+    ) -> Experiment:
         """See `Recipe`."""
-        options: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "trainer": {}}
+        options: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "trainer": _on(devices)}
         for key, value in setting.items():
             target, _, name = key.partition(".")
             options[target][name] = value
@@ -91,9 +102,9 @@ class FactoryRecipe:
             trainer=self.trainer(**{"callbacks": list(callbacks), "default_root_dir": folder, **options["trainer"]}),
         )
 
-    def build_trainer(self, folder: str) -> Trainer:
+    def build_trainer(self, folder: str, devices: int | None = None) -> Trainer:
         """See `Recipe`."""
-        return self.trainer(callbacks=[], default_root_dir=folder)
+        return self.trainer(callbacks=[], default_root_dir=folder, **_on(devices))
 
     def describe(self) -> Mapping[str, Any]:
         """See `Recipe`."""
@@ -119,6 +130,10 @@ def check_setting_keys(setting: Setting, valid: Iterable[str], *, open_prefixes:
             raise ValueError(
                 f"A setting must name hyper-parameters of the configuration, got {key!r}. " + suggestion(key, valid)
             )
+
+
+def _on(devices: int | None) -> dict[str, Any]:
+    return {} if devices is None else {"devices": devices}
 
 
 def _described(factory: Callable[..., Any]) -> str:

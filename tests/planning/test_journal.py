@@ -116,8 +116,8 @@ def test_corrupted_line_is_named(journal):
 
 
 def test_other_schema_is_refused_with_advice(journal):
-    journal.file.write_text(journal.file.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(JournalError, match="has schema 99, this version reads 1. Go on with the version"):
+    journal.file.write_text(journal.file.read_text().replace('"schema": 2', '"schema": 99'))
+    with pytest.raises(JournalError, match="has schema 99, this version reads 1 and 2. Go on with the version"):
         journal.open(plan())
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from lightning_opplan import Axis, OptimizationPath, PathSearchTuner, TransitionGraph
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.journal import JournalError
+from lightning_opplan.planning.search import winning_edges
 from tests.conftest import Points, Scripted, quiet_trainer
 from tests.tuner import toy
 
@@ -38,9 +39,13 @@ def test_finished_search_trains_nothing_again(tmp_path, monkeypatch):
 
 
 def test_edges_keep_only_what_is_needed(tmp_path):
-    toy.tuner(tmp_path).search()
-    for folder in (tmp_path / "edges").iterdir():
-        assert {entry.name for entry in folder.iterdir()} == {"outcome.json", "plan.json", "weights.ckpt"}
+    """The losing edges into a settled state have no weights any more."""
+    result = toy.tuner(tmp_path).search()
+    winners = winning_edges(toy.graph(), result.outcomes).values()
+    for edge in toy.graph().edges:
+        (folder,) = tmp_path.glob(f"edges/*_{edge.parent}--{edge.child}")
+        weights = {"weights.ckpt"} if edge in winners else set()
+        assert {entry.name for entry in folder.iterdir()} == {"outcome.json", "plan.json"} | weights
 
 
 def test_weights_are_handed_over_and_y0_is_the_parents_value(tmp_path):
@@ -290,4 +295,6 @@ def test_outcomes_are_in_the_journal_in_full(tmp_path):
     assert edge["edge"] == ["start", "1-1"]
     assert edge["curve"][0] == [0, -1.0]
     assert Path(tmp_path, "edges", "000_start--1-1", edge["weights"]).is_file()
+    assert edge["standard_error"] > 0
+    assert edge["details"]["num_samples"] == 160 * edge["epochs_run"]
     assert "stopping_reason" in edge["details"]

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_opplan import Axis, PathSearchTuner, TransitionGraph
+from lightning_opplan.planning.search import winning_edges
 
 
 class Classifier(LightningModule):
@@ -72,9 +73,10 @@ def tuner(dirpath, **options):
 
 
 def fingerprint(result, dirpath):
-    """All that two equal searches must share, to the last bit."""
+    """All that two equal searches must share, to the last bit; of weights, those that were kept."""
     weights = {}
-    for edge, outcome in result.outcomes.items():
+    for edge in winning_edges(graph(), result.outcomes).values():
+        outcome = result.outcomes[edge]
         (folder,) = Path(dirpath).glob(f"edges/*_{edge.parent}--{edge.child}")
         state = torch.load(folder / outcome.weights, weights_only=True)["state_dict"]
         weights[str(edge)] = {name: tensor.double().tolist() for name, tensor in state.items()}

@@ -1,0 +1,165 @@
+"""The trainings that a human would try: the grid that the paper compares its planning with.
+
+References:
+    Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 5.3, Tables 3 and 5.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from lightning_opplan.planning.graph import START, Axis, Setting, TransitionGraph
+
+__all__ = ["EPOCHS", "Decay", "FixedStage", "HandTuned", "hand_tuned_graph", "hand_tuned_trainings", "training_table"]
+
+Decay = Literal["step", "cosine"]
+
+EPOCHS: Final = (128, 192, 256, 320, 384)
+"""Epochs of a whole training that the paper's grid tries (section 5.3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedStage:
+    """A part of a training whose epochs are given beforehand.
+
+    Attributes:
+        epochs: Epochs to train.
+        offset: Epochs of the training before it.
+        total: Epochs of the whole training.
+        decay: ``"cosine"`` lets the learning rate fall along half a cosine over the whole training; with ``"step"``
+            it is what the setting says.
+    """
+
+    epochs: int
+    offset: int
+    total: int
+    decay: Decay = "step"
+
+    def rate_factor(self, epoch: float) -> float:
+        """Return what the learning rate is multiplied by after `epoch` epochs of the stage.
+
+        Example:
+            >>> FixedStage(epochs=5, offset=5, total=10, decay="cosine").rate_factor(0.0)
+            0.5
+        """
+        if self.decay == "step":
+            return 1.0
+        return round(0.5 * (1.0 + math.cos(math.pi * (self.offset + epoch) / self.total)), 12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandTuned:
+    """One training of the grid.
+
+    Attributes:
+        branch: The branch, empty if there are none.
+        steps: Positions on the first axis that it goes through, from 1: ``(1, 3)`` is the paper's l1 → l3.
+        decay: How the learning rate falls.
+        epochs: Epochs of the whole training.
+        stages: Settings and epochs, in order.
+    """
+
+    branch: str
+    steps: tuple[int, ...]
+    decay: Decay
+    epochs: int
+    stages: tuple[tuple[Setting, FixedStage], ...]
+
+    @property
+    def name(self) -> str:
+        """A name that no other training of the grid has."""
+        parts = [self.branch, "→".join(map(str, self.steps)), self.decay, str(self.epochs)]
+        return " ".join(part for part in parts if part)
+
+
+def hand_tuned_trainings(
+    *, axes: Sequence[Axis], branches: Mapping[str, Setting] | None = None, epochs: Sequence[int] = EPOCHS
+) -> tuple[HandTuned, ...]:
+    """Return the grid: every way along the first axis, with both decays, in all branches and for all epochs.
+
+    The first axis is what the paper calls clip length: training goes from its first or second setting to its last, or
+    through all of them, with the same number of epochs for each. The last axis is the learning rate: as many equal steps as
+    it has settings (the paper's three), or a cosine from the first of them to zero, over the whole training. Axes
+    between them keep their last setting. With the paper's three lengths and two samplings these are 60 trainings.
+
+    Args:
+        axes: Axes of the plan.
+        branches: Branches of the plan.
+        epochs: Epochs of the whole training to try.
+
+    Raises:
+        ValueError: If there is one axis only, or a number of epochs is too small for all stages.
+    """
+    if len(axes) < 2:
+        raise ValueError(
+            "`axes` must hold at least two for a hand-tuned grid, what is stepped through first and the learning rate "
+            f"last, got {[axis.name for axis in axes]!r}."
+        )
+    first, *middle, rate = axes
+    last = len(first.settings)
+    ways = [(start, last) if start < last else (last,) for start in (1, 2) if start <= last]
+    ways = list(dict.fromkeys([*ways, tuple(range(1, last + 1))]))
+    fixed = {key: value for axis in middle for key, value in axis.settings[-1].items()}
+    decays: tuple[Decay, ...] = ("step", "cosine")
+    trainings = []
+    for branch, own in (branches or {"": {}}).items():
+        for steps in ways:
+            for decay in decays:
+                for total in epochs:
+                    if total < len(steps) * len(rate.settings):
+                        raise ValueError(
+                            f"`epochs` must be at least {len(steps) * len(rate.settings)}, one for each stage, "
+                            f"got {total!r}."
+                        )
+                    stages = tuple(
+                        ({**own, **first.settings[steps[length] - 1], **fixed, **rate.settings[level]}, stage)
+                        for length, level, stage in _stages(len(steps), len(rate.settings), total, decay)
+                    )
+                    trainings.append(
+                        HandTuned(branch=branch, steps=steps, decay=decay, epochs=total, stages=stages)
+                    )
+    return tuple(trainings)
+
+
+def hand_tuned_graph(trainings: Sequence[HandTuned]) -> tuple[TransitionGraph, dict[str, FixedStage]]:
+    """Return the grid as a graph of chains, one for each training, and the epochs of each state."""
+    settings: dict[str, Setting] = {}
+    edges: list[tuple[str, str]] = []
+    stages: dict[str, FixedStage] = {}
+    finals: dict[str, str] = {}
+    for training in trainings:
+        before = START
+        for number, (setting, stage) in enumerate(training.stages, start=1):
+            state = f"{training.name}/{number}"
+            settings[state], stages[state] = setting, stage
+            edges.append((before, state))
+            before = state
+        finals[training.name] = before
+    return TransitionGraph(settings, edges, finals=finals), stages
+
+
+def training_table(trainings: Sequence[HandTuned]) -> dict[str, Any]:
+    """Return the trainings as plain JSON values, by name: what a report needs to tell them apart."""
+    return {
+        training.name: {
+            "branch": training.branch, "steps": list(training.steps), "decay": training.decay,
+            "epochs": training.epochs,
+        }
+        for training in trainings
+    }  # fmt: skip
+
+
+def _stages(num_lengths: int, num_rates: int, total: int, decay: Decay) -> list[tuple[int, int, FixedStage]]:
+    """Index on the first axis, index of the rate, and epochs of every part with both unchanged."""
+    num_levels = num_rates if decay == "step" else 1
+    length_ends = [round(total * (index + 1) / num_lengths) for index in range(num_lengths)]
+    rate_ends = [round(total * (index + 1) / num_levels) for index in range(num_levels)]
+    stages = []
+    begin = 0
+    for end in sorted({*length_ends, *rate_ends}):
+        length = next(index for index, limit in enumerate(length_ends) if end <= limit)
+        level = next(index for index, limit in enumerate(rate_ends) if end <= limit)
+        stages.append((length, level, FixedStage(epochs=end - begin, offset=begin, total=total, decay=decay)))
+        begin = end
+    return stages

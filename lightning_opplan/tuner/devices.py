@@ -1,0 +1,191 @@
+"""Which devices the edges of a search get, and the executor that runs them there."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator
+
+from lightning_opplan.planning.cost import parallel_width
+from lightning_opplan.planning.graph import TransitionGraph
+from lightning_opplan.planning.options import ExecutorOptions
+from lightning_opplan.tuner.executors import EdgeExecutor, ProcessExecutor, RayExecutor, SerialExecutor
+from lightning_opplan.tuner.recipe import Recipe
+
+__all__ = ["Placement", "place", "runs_here", "shares"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where edges run.
+
+    Attributes:
+        executor: Runs them.
+        num_workers: Edges at a time.
+        devices: Devices of an edge; ``None`` for those of the Trainer.
+        accumulate: Times as many batches to accumulate as the Trainer says.
+        num_threads: Threads of torch per edge; ``None`` leaves them as they are.
+        is_isolated: Whether the executor starts a fresh process for every edge.
+        is_own: Whether the executor is to be ended with the search.
+        sentence: What to say of it.
+    """
+
+    executor: EdgeExecutor
+    num_workers: int = 1
+    devices: int | None = None
+    accumulate: int = 1
+    num_threads: int | None = None
+    is_isolated: bool = False
+    is_own: bool = True
+    sentence: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether edges run in this process."""
+        return isinstance(self.executor, SerialExecutor)
+
+    def shutdown(self, *, cancel: bool) -> None:
+        """End the executor; one that was given stays for its owner."""
+        end = getattr(self.executor, "shutdown", None)
+        if self.is_own and end is not None:
+            end(wait=True, cancel_futures=cancel)
+
+
+def runs_here(executor: ExecutorOptions | EdgeExecutor) -> bool:
+    """Whether edges run in this process, or in the ranks of its group."""
+    return isinstance(executor, SerialExecutor) or (
+        isinstance(executor, ExecutorOptions) and executor.name == "in_process"
+    )
+
+
+def place(
+    executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: TransitionGraph, folder: Path
+) -> Placement:
+    """Make the executor of a search and share the devices out.
+
+    Raises:
+        ValueError: If the devices cannot be shared so that every update sees as many samples as before.
+        MisconfigurationException: If this process is one of several that were started together.
+        ModuleNotFoundError: If the executor's package is not installed.
+    """
+    if runs_here(executor):
+        return Placement(executor=SerialExecutor())
+    if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
+        raise MisconfigurationException(
+            "`executor` must be 'in_process' where several processes were started together (torchrun, srun), as all of them "
+            "would search. Start one process, or leave the executor out."
+        )
+    width = parallel_width(graph)
+    if not isinstance(executor, ExecutorOptions):
+        workers = int(getattr(executor, "num_workers", 0) or getattr(executor, "_max_workers", 0) or width)
+        return Placement(
+            executor=executor, num_workers=workers, is_isolated=isinstance(executor, ProcessExecutor), is_own=False,
+            sentence=f"Edges run by {type(executor).__name__}, up to {workers} at a time.",
+        )  # fmt: skip
+    trainer = recipe.build_trainer(str(folder))
+    on_gpus = isinstance(trainer.accelerator, CUDAAccelerator)
+    total = trainer.num_devices
+    per_edge = shares(total, executor.devices_per_edge, width=width, are_scarce=on_gpus)
+    accumulate = 1 if per_edge is None else total // per_edge
+    chosen = per_edge or total
+    by_devices = total // chosen if on_gpus else None
+    cores = len(os.sched_getaffinity(0))
+    # A worker more than can ever be busy would only hold memory.
+    workers = min(executor.num_workers or by_devices or max(cores // chosen, 1), max(width, 1))
+    made: EdgeExecutor
+    if executor.name == "processes":
+        groups = None
+        if on_gpus:
+            workers = min(workers, by_devices or 1)
+            visible = _visible(trainer)
+            groups = [visible[start * chosen : (start + 1) * chosen] for start in range(workers)]
+        made = ProcessExecutor(workers, devices=groups, max_restarts=executor.max_restarts)
+    elif executor.name == "ray":
+        made = RayExecutor(
+            executor.address, num_cpus=executor.cpus_per_edge, num_gpus=chosen if on_gpus else 0,
+            max_restarts=executor.max_restarts,
+        )  # fmt: skip
+        workers = min(executor.num_workers or made.num_workers, width)
+    elif executor.name == "dask":
+        made = _dask(executor, workers)
+        workers = min(executor.num_workers or width, width)
+    else:
+        made = _slurm(executor, folder, chosen if on_gpus else 0)
+        workers = min(executor.num_workers or width, width)
+    sentence = f"Edges run by {executor.name.replace('_', ' ')}, up to {workers} at a time."
+    if on_gpus or per_edge is not None:
+        sentence += f" Each has {chosen} of {total} devices" + (
+            f" and accumulates {accumulate} times as many batches, so that an update sees as many samples as on all of them."
+            if accumulate > 1
+            else "."
+        )
+    return Placement(
+        executor=made, num_workers=workers, devices=per_edge, accumulate=accumulate,
+        num_threads=None if on_gpus else max(cores // (workers * chosen), 1),
+        is_isolated=executor.name == "processes", sentence=sentence,
+    )  # fmt: skip
+
+
+def shares(total: int, wanted: int | None, *, width: int, are_scarce: bool) -> int | None:
+    """Return the devices of an edge: half of all where two edges can run at once, or as many as are wanted.
+
+    Args:
+        total: Devices that the Trainer was configured for.
+        wanted: Devices per edge, if the user says.
+        width: Edges that can run at once.
+        are_scarce: Whether edges that run at once need devices of their own; processes on a CPU do not.
+
+    Returns:
+        The number, or ``None`` to leave the Trainer as it is.
+
+    Raises:
+        ValueError: If the global batch could not be kept by accumulation.
+    """
+    if wanted is None:
+        return total // 2 if are_scarce and width > 1 and total % 2 == 0 else None
+    if wanted < 1 or total % wanted:
+        valid = ", ".join(str(number) for number in range(1, total + 1) if total % number == 0)
+        raise ValueError(
+            f"`devices_per_edge` must divide the {total} devices of the Trainer, or gradients could not be accumulated to the "
+            f"same number of samples, got {wanted!r}. Valid choices: {valid}."
+        )
+    return wanted
+
+
+def _visible(trainer: Trainer) -> list[str]:
+    """The GPUs of the Trainer as ``CUDA_VISIBLE_DEVICES`` names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else None
+    return [names[index] if names else str(index) for index in trainer.device_ids]
+
+
+def _dask(options: ExecutorOptions, workers: int) -> EdgeExecutor:
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "Dask is not installed. Run `pip install 'lightning-opplan[dask]'`, or choose another executor."
+        ) from None
+    address: Any = options.address
+    if address is None:
+        address = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    executor: EdgeExecutor = Client(address).get_executor(retries=options.max_restarts, pure=False)
+    return executor
+
+
+def _slurm(options: ExecutorOptions, folder: Path, num_gpus: int) -> EdgeExecutor:
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "submitit is not installed. Run `pip install 'lightning-opplan[slurm]'`, or choose another executor."
+        ) from None
+    executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=options.address)
+    parameters: Mapping[str, Any] = {"gpus_per_node": num_gpus, "cpus_per_task": options.cpus_per_edge, **options.options}
+    executor.update_parameters(**parameters)
+    made: EdgeExecutor = executor
+    return made

@@ -1,0 +1,46 @@
+"""The disk space of a search: said beforehand, and kept by deleting what can no longer be chosen."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from lightning_opplan.planning.cost import in_bytes
+from lightning_opplan.tuner.edge import MAX_CHECKPOINTS
+from lightning_opplan.tuner.recipe import Recipe
+
+__all__ = ["disk_sentence", "peak_disk", "prune_weights", "weights_size"]
+
+_STATES_OF_OPTIMIZER: Final = 2  # per weight, at most: Adam's two moments; SGD has one
+
+
+def weights_size(recipe: Recipe, setting: Mapping[str, Any], folder: str) -> int:
+    """Return the bytes of a model's weights, by building it."""
+    model = recipe.build(setting, callbacks=[], folder=folder).model
+    model.configure_model()
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+
+
+def peak_disk(weights: int, *, num_kept: int, num_running: int) -> int:
+    """Return the bytes that a search takes at most.
+
+    Args:
+        weights: Bytes of a model's weights.
+        num_kept: Weights that are kept at the same time.
+        num_running: Edges that run at the same time; each keeps `MAX_CHECKPOINTS`, and writes one more.
+    """
+    checkpoint = weights * (1 + _STATES_OF_OPTIMIZER)
+    return num_kept * weights + num_running * ((MAX_CHECKPOINTS + 1) * checkpoint + weights)
+
+
+def disk_sentence(peak: int, folder: Path) -> str:
+    """Say how much disk space a search takes, and whether there is as much."""
+    free = shutil.disk_usage(folder).free
+    sentence = f"Disk: at most {in_bytes(peak)} at a time, of {in_bytes(free)} that are free."
+    return sentence if free >= peak else f"{sentence} This may not be enough."
+
+
+def prune_weights(folders: Iterable[Path]) -> None:
+    """Delete the weights in the folders of edges."""
+    for folder in folders:
+        (folder / "weights.ckpt").unlink(missing_ok=True)

@@ -1,0 +1,286 @@
+"""Where the edges of a search run: the seam has the shape of `concurrent.futures.Executor`.
+
+Whatever has a ``submit(function, *arguments)`` that returns something with ``done()`` and ``result()`` will do: the classes
+here, Dask's ``client.get_executor()``, submitit's ``AutoExecutor``. Functions and arguments are picklable.
+"""
+
+import functools
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
+from typing import Any, Final, Protocol, TypeVar
+
+from typing_extensions import override
+
+__all__ = ["EdgeExecutor", "EdgeFuture", "ProcessExecutor", "RayExecutor", "SerialExecutor", "WorkerDiedError", "isolated"]
+
+T = TypeVar("T")
+_GRACE: Final = 5.0  # seconds between a request to end and SIGKILL
+_PRELOAD: Final = ["__main__", "lightning_opplan.tuner.worker", "lightning_opplan.cli"]
+
+
+class EdgeFuture(Protocol):
+    """What a search needs of a future; that of `concurrent.futures` is one, submitit's job another."""
+
+    def done(self) -> bool:
+        """Whether there is a result or an error."""
+
+    def result(self) -> Any:
+        """Return the result, or raise the error."""
+
+
+class EdgeExecutor(Protocol):
+    """What a search needs of an executor."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> EdgeFuture:
+        """Run a function elsewhere."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A process ended without a result, as often as it was started."""
+
+
+class SerialExecutor(Executor):
+    """Run everything at once in this process; an interruption comes out of `submit`."""
+
+    @override
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class ProcessExecutor(Executor):
+    """Run each call in an operating system process of its own, some at a time.
+
+    Every process leads a process group that ends with it, whatever it has started, and that ends with this process, too. One
+    that dies without a result is started again. The processes are forked off a server that has imported the package once, so that
+    they start within milliseconds; it never uses a GPU.
+
+    Args:
+        num_workers: Processes at a time.
+        devices: For each of them the GPUs that it may see, as ``CUDA_VISIBLE_DEVICES`` has them; by default all.
+        max_restarts: How often a call whose process died is tried again.
+    """
+
+    def __init__(
+        self,
+        num_workers: int,
+        *,
+        devices: Sequence[Sequence[str]] | None = None,
+        max_restarts: int = 3,
+    ) -> None:
+        if num_workers < 1:
+            raise ValueError(f"`num_workers` must be at least 1, got {num_workers!r}.")
+        if devices is not None and len(devices) != num_workers:
+            raise ValueError(f"`devices` must have one entry for each of {num_workers} workers, got {devices!r}.")
+        self.num_workers, self.max_restarts = num_workers, max_restarts
+        self._slots: queue.SimpleQueue[Sequence[str] | None] = queue.SimpleQueue()
+        for share in devices or [None] * num_workers:  # type: ignore[list-item]
+            self._slots.put(share)
+        methods = multiprocessing.get_all_start_methods()
+        self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            self._context.set_forkserver_preload(_PRELOAD)
+        self._lock = threading.Lock()
+        self._processes: set[Any] = set()
+        self._threads: list[threading.Thread] = []
+        self._is_closing = False
+
+    @override
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        future: Future[T] = Future()
+        call = functools.partial(fn, *args, **kwargs)
+        thread = threading.Thread(target=self._supervise, args=(future, call), daemon=True)
+        self._threads = [other for other in self._threads if other.is_alive()] + [thread]
+        thread.start()
+        return future
+
+    @override
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End; with `cancel_futures` the processes are asked to, and killed if they do not within some seconds."""
+        if cancel_futures:
+            with self._lock:
+                self._is_closing = True
+                processes = list(self._processes)
+            for process in processes:
+                _signal_group(process.pid, signal.SIGTERM)
+            for process in processes:
+                process.join(_GRACE)
+                _signal_group(process.pid, signal.SIGKILL)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _supervise(self, future: "Future[T]", call: Callable[[], T]) -> None:
+        share = self._slots.get()
+        try:
+            if self._is_closing or not future.set_running_or_notify_cancel():
+                future.cancel()
+                return
+            status = None
+            for _ in range(self.max_restarts + 1):
+                message, status = self._run_once(call, share)
+                if message is not None:
+                    is_result, content = message
+                    (future.set_result if is_result else future.set_exception)(content)
+                    return
+                if self._is_closing:
+                    future.set_exception(WorkerDiedError("The search ended before this process did."))
+                    return
+            future.set_exception(WorkerDiedError(_death(self.max_restarts + 1, status)))
+        except BaseException as error:  # such as no memory for a further process
+            future.set_exception(error)
+        finally:
+            self._slots.put(share)
+
+    def _start(self, process: Any) -> None:
+        try:
+            process.start()
+        except (EOFError, ConnectionError) as error:
+            raise RuntimeError(
+                "No process could be started. A script must start its search below `if __name__ == '__main__':`, as every "
+                "process imports it, too."
+            ) from error
+
+    def _run_once(
+        self, call: Callable[[], T], share: Sequence[str] | None
+    ) -> tuple[tuple[bool, Any] | None, int | None]:
+        """Run the call in one process; returns what it sent, if it did, and its exit status."""
+        environment = dict(os.environ)
+        if share is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(share)
+        receive, send = self._context.Pipe(duplex=False)
+        with self._lock:
+            if self._is_closing:
+                return None, None
+            process = self._context.Process(target=_child, args=(send, call, environment))
+            self._start(process)
+            self._processes.add(process)
+        send.close()
+        try:
+            message = receive.recv()
+        except EOFError:
+            message = None
+        finally:
+            receive.close()
+            if message is None:
+                _signal_group(process.pid, signal.SIGKILL)
+            process.join(_GRACE)
+            _signal_group(process.pid, signal.SIGKILL)  # what it started and left behind
+            process.join()
+            with self._lock:
+                self._processes.discard(process)
+        return message, process.exitcode
+
+
+class RayExecutor(Executor):
+    """Run each call as a Ray task, in a process of its own on whatever machine has room.
+
+    Needs the extra ``ray``. The folder of the search must be at the same place on all machines.
+
+    Args:
+        address: Address of a cluster, ``"auto"`` for the one that this machine belongs to. By default a local one is started.
+        num_cpus: Processors that a task takes.
+        num_gpus: GPUs that a task takes.
+        max_restarts: How often a task whose process or machine died is tried again.
+
+    Raises:
+        ModuleNotFoundError: If Ray is not installed.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, num_cpus: int = 1, num_gpus: int = 0, max_restarts: int = 3
+    ) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(
+                "Ray is not installed. Run `pip install 'lightning-opplan[ray]'`, or choose another executor."
+            ) from None
+        self._ray = ray
+        self._is_own = not ray.is_initialized()
+        if self._is_own:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        self._options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": max_restarts}
+        self._running: dict[Future[Any], Any] = {}
+
+    @property
+    def num_workers(self) -> int:
+        """Tasks that the cluster has room for."""
+        available = self._ray.cluster_resources()
+        room = [int(available.get("CPU", 0)) // max(self._options["num_cpus"], 1)]
+        if self._options["num_gpus"]:
+            room.append(int(available.get("GPU", 0)) // self._options["num_gpus"])
+        return max(min(room), 1)
+
+    @override
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        reference = self._ray.remote(**self._options)(fn).remote(*args, **kwargs)
+        future: Future[T] = reference.future()
+        self._running[future] = reference
+        future.add_done_callback(lambda done: self._running.pop(done, None))
+        return future
+
+    @override
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End; with `cancel_futures` the tasks' processes are killed."""
+        if cancel_futures:
+            for reference in list(self._running.values()):
+                self._ray.cancel(reference, force=True)
+        if self._is_own:
+            self._ray.shutdown()
+
+
+@functools.cache
+def _own_process() -> ProcessExecutor:
+    return ProcessExecutor(1, max_restarts=0)
+
+
+def isolated(fn: Callable[..., T], /, *args: Any) -> T:
+    """Call a function in a fresh process under this one: what workers of other engines run, as they are used again."""
+    return _own_process().submit(fn, *args).result()
+
+
+def _child(send: Connection, call: Callable[[], Any], environment: Mapping[str, str]) -> None:
+    """Run in the new process: make a group, watch the parent, call, and send the result or the error."""
+    os.setsid()
+    threading.Thread(target=_end_with_parent, daemon=True, name="watch-parent").start()
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        message = (True, call())
+    except Exception as error:
+        message = (False, error)
+    send.send(message)
+    send.close()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        pass  # all of it has ended
+
+
+def _death(times: int, status: int | None) -> str:
+    how = "with an unknown status" if status is None else f"with status {status}"
+    if status is not None and status < 0:
+        how = f"by signal {signal.Signals(-status).name}"
+    return f"The process of an edge ended {times} times without a result, at last {how}."
