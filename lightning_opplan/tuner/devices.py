@@ -1,10 +1,8 @@
 """Which devices the edges of a search get, and the executor that runs them there."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -13,7 +11,8 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning_opplan.planning.cost import parallel_width
 from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.options import ExecutorOptions
-from lightning_opplan.tuner.executors import EdgeExecutor, ProcessExecutor, RayExecutor, SerialExecutor
+from lightning_opplan.tuner.engines import DaskExecutor, RayExecutor, SlurmExecutor
+from lightning_opplan.tuner.executors import EdgeExecutor, ProcessExecutor, SerialExecutor
 from lightning_opplan.tuner.recipe import Recipe
 
 __all__ = ["Placement", "place", "runs_here", "shares"]
@@ -29,6 +28,7 @@ class Placement:
         devices: Devices of an edge; ``None`` for those of the Trainer.
         accumulate: Times as many batches to accumulate as the Trainer says.
         num_threads: Threads of torch per edge; ``None`` leaves them as they are.
+        max_restarts: How often an edge whose process died is started again.
         is_isolated: Whether the executor starts a fresh process for every edge.
         is_own: Whether the executor is to be ended with the search.
         sentence: What to say of it.
@@ -39,6 +39,7 @@ class Placement:
     devices: int | None = None
     accumulate: int = 1
     num_threads: int | None = None
+    max_restarts: int = 3
     is_isolated: bool = False
     is_own: bool = True
     sentence: str = ""
@@ -103,18 +104,16 @@ def place(
             workers = min(workers, by_devices or 1)
             visible = _visible(trainer)
             groups = [visible[start * chosen : (start + 1) * chosen] for start in range(workers)]
-        made = ProcessExecutor(workers, devices=groups, max_restarts=executor.max_restarts)
+        made = ProcessExecutor(workers, devices=groups)
     elif executor.name == "ray":
-        made = RayExecutor(
-            executor.address, num_cpus=executor.cpus_per_edge, num_gpus=chosen if on_gpus else 0,
-            max_restarts=executor.max_restarts,
-        )  # fmt: skip
+        made = RayExecutor(executor.address, num_cpus=executor.cpus_per_edge, num_gpus=chosen if on_gpus else 0)
         workers = min(executor.num_workers or made.num_workers, width)
     elif executor.name == "dask":
-        made = _dask(executor, workers)
+        made = DaskExecutor(executor.address, num_workers=workers)
         workers = min(executor.num_workers or width, width)
     else:
-        made = _slurm(executor, folder, chosen if on_gpus else 0)
+        parameters = {"gpus_per_node": chosen if on_gpus else 0, "cpus_per_task": executor.cpus_per_edge}
+        made = SlurmExecutor(folder / "slurm", cluster=executor.address, parameters={**parameters, **executor.options})
         workers = min(executor.num_workers or width, width)
     sentence = f"Edges run by {executor.name.replace('_', ' ')}, up to {workers} at a time."
     if on_gpus or per_edge is not None:
@@ -126,7 +125,7 @@ def place(
     return Placement(
         executor=made, num_workers=workers, devices=per_edge, accumulate=accumulate,
         num_threads=None if on_gpus else max(cores // (workers * chosen), 1),
-        is_isolated=executor.name == "processes", sentence=sentence,
+        max_restarts=executor.max_restarts, is_isolated=executor.name == "processes", sentence=sentence,
     )  # fmt: skip
 
 
@@ -161,31 +160,3 @@ def _visible(trainer: Trainer) -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = given.split(",") if given else None
     return [names[index] if names else str(index) for index in trainer.device_ids]
-
-
-def _dask(options: ExecutorOptions, workers: int) -> EdgeExecutor:
-    try:
-        from distributed import Client, LocalCluster
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "Dask is not installed. Run `pip install 'lightning-opplan[dask]'`, or choose another executor."
-        ) from None
-    address: Any = options.address
-    if address is None:
-        address = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-    executor: EdgeExecutor = Client(address).get_executor(retries=options.max_restarts, pure=False)
-    return executor
-
-
-def _slurm(options: ExecutorOptions, folder: Path, num_gpus: int) -> EdgeExecutor:
-    try:
-        import submitit
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "submitit is not installed. Run `pip install 'lightning-opplan[slurm]'`, or choose another executor."
-        ) from None
-    executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=options.address)
-    parameters: Mapping[str, Any] = {"gpus_per_node": num_gpus, "cpus_per_task": options.cpus_per_edge, **options.options}
-    executor.update_parameters(**parameters)
-    made: EdgeExecutor = executor
-    return made

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from typing_extensions import override
 
-__all__ = ["EdgeExecutor", "EdgeFuture", "ProcessExecutor", "RayExecutor", "SerialExecutor", "WorkerDiedError", "isolated"]
+__all__ = ["EdgeExecutor", "EdgeFuture", "ProcessExecutor", "SerialExecutor", "WorkerDiedError", "isolated"]
 
 T = TypeVar("T")
 _GRACE: Final = 5.0  # seconds between a request to end and SIGKILL
@@ -43,7 +43,7 @@ class EdgeExecutor(Protocol):
 
 
 class WorkerDiedError(RuntimeError):
-    """A process ended without a result, as often as it was started."""
+    """A process ended without a result."""
 
 
 class SerialExecutor(Executor):
@@ -62,28 +62,21 @@ class SerialExecutor(Executor):
 class ProcessExecutor(Executor):
     """Run each call in an operating system process of its own, some at a time.
 
-    Every process leads a process group that ends with it, whatever it has started, and that ends with this process, too. One
-    that dies without a result is started again. The processes are forked off a server that has imported the package once, so that
-    they start within milliseconds; it never uses a GPU.
+    Every process leads a process group that ends with it, whatever it has started, and that ends with this process, too. They
+    are forked off a server that has imported the package once, so that they start within milliseconds; it never uses a GPU.
+    The future of one that dies without a result has a `WorkerDiedError`.
 
     Args:
         num_workers: Processes at a time.
         devices: For each of them the GPUs that it may see, as ``CUDA_VISIBLE_DEVICES`` has them; by default all.
-        max_restarts: How often a call whose process died is tried again.
     """
 
-    def __init__(
-        self,
-        num_workers: int,
-        *,
-        devices: Sequence[Sequence[str]] | None = None,
-        max_restarts: int = 3,
-    ) -> None:
+    def __init__(self, num_workers: int, *, devices: Sequence[Sequence[str]] | None = None) -> None:
         if num_workers < 1:
             raise ValueError(f"`num_workers` must be at least 1, got {num_workers!r}.")
         if devices is not None and len(devices) != num_workers:
             raise ValueError(f"`devices` must have one entry for each of {num_workers} workers, got {devices!r}.")
-        self.num_workers, self.max_restarts = num_workers, max_restarts
+        self.num_workers = num_workers
         self._slots: queue.SimpleQueue[Sequence[str] | None] = queue.SimpleQueue()
         for share in devices or [None] * num_workers:  # type: ignore[list-item]
             self._slots.put(share)
@@ -127,17 +120,13 @@ class ProcessExecutor(Executor):
             if self._is_closing or not future.set_running_or_notify_cancel():
                 future.cancel()
                 return
-            status = None
-            for _ in range(self.max_restarts + 1):
-                message, status = self._run_once(call, share)
-                if message is not None:
-                    is_result, content = message
-                    (future.set_result if is_result else future.set_exception)(content)
-                    return
-                if self._is_closing:
-                    future.set_exception(WorkerDiedError("The search ended before this process did."))
-                    return
-            future.set_exception(WorkerDiedError(_death(self.max_restarts + 1, status)))
+            message, status = self._run_once(call, share)
+            if message is None:
+                future.set_exception(WorkerDiedError(_death(status)))
+            elif message[0]:
+                future.set_result(message[1])
+            else:
+                future.set_exception(message[1])
         except BaseException as error:  # such as no memory for a further process
             future.set_exception(error)
         finally:
@@ -152,9 +141,7 @@ class ProcessExecutor(Executor):
                 "process imports it, too."
             ) from error
 
-    def _run_once(
-        self, call: Callable[[], T], share: Sequence[str] | None
-    ) -> tuple[tuple[bool, Any] | None, int | None]:
+    def _run_once(self, call: Callable[[], T], share: Sequence[str] | None) -> tuple[tuple[bool, Any] | None, int | None]:
         """Run the call in one process; returns what it sent, if it did, and its exit status."""
         environment = dict(os.environ)
         if share is not None:
@@ -183,71 +170,15 @@ class ProcessExecutor(Executor):
         return message, process.exitcode
 
 
-class RayExecutor(Executor):
-    """Run each call as a Ray task, in a process of its own on whatever machine has room.
-
-    Needs the extra ``ray``. The folder of the search must be at the same place on all machines.
-
-    Args:
-        address: Address of a cluster, ``"auto"`` for the one that this machine belongs to. By default a local one is started.
-        num_cpus: Processors that a task takes.
-        num_gpus: GPUs that a task takes.
-        max_restarts: How often a task whose process or machine died is tried again.
-
-    Raises:
-        ModuleNotFoundError: If Ray is not installed.
-    """
-
-    def __init__(
-        self, address: str | None = None, *, num_cpus: int = 1, num_gpus: int = 0, max_restarts: int = 3
-    ) -> None:
-        try:
-            import ray
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError(
-                "Ray is not installed. Run `pip install 'lightning-opplan[ray]'`, or choose another executor."
-            ) from None
-        self._ray = ray
-        self._is_own = not ray.is_initialized()
-        if self._is_own:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
-        self._options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": max_restarts}
-        self._running: dict[Future[Any], Any] = {}
-
-    @property
-    def num_workers(self) -> int:
-        """Tasks that the cluster has room for."""
-        available = self._ray.cluster_resources()
-        room = [int(available.get("CPU", 0)) // max(self._options["num_cpus"], 1)]
-        if self._options["num_gpus"]:
-            room.append(int(available.get("GPU", 0)) // self._options["num_gpus"])
-        return max(min(room), 1)
-
-    @override
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
-        reference = self._ray.remote(**self._options)(fn).remote(*args, **kwargs)
-        future: Future[T] = reference.future()
-        self._running[future] = reference
-        future.add_done_callback(lambda done: self._running.pop(done, None))
-        return future
-
-    @override
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End; with `cancel_futures` the tasks' processes are killed."""
-        if cancel_futures:
-            for reference in list(self._running.values()):
-                self._ray.cancel(reference, force=True)
-        if self._is_own:
-            self._ray.shutdown()
-
-
 @functools.cache
 def _own_process() -> ProcessExecutor:
-    return ProcessExecutor(1, max_restarts=0)
+    return ProcessExecutor(1)
 
 
 def isolated(fn: Callable[..., T], /, *args: Any) -> T:
     """Call a function in a fresh process under this one: what workers of other engines run, as they are used again."""
+    # Dask's are daemons, which must not have children that they might leave behind; these watch their parent themselves.
+    multiprocessing.current_process().daemon = False
     return _own_process().submit(fn, *args).result()
 
 
@@ -279,8 +210,8 @@ def _signal_group(pid: int, number: int) -> None:
         pass  # all of it has ended
 
 
-def _death(times: int, status: int | None) -> str:
-    how = "with an unknown status" if status is None else f"with status {status}"
-    if status is not None and status < 0:
-        how = f"by signal {signal.Signals(-status).name}"
-    return f"The process of an edge ended {times} times without a result, at last {how}."
+def _death(status: int | None) -> str:
+    if status is None:
+        return "The search ended before this process could."
+    how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+    return f"The process was ended {how} before it had a result."

@@ -5,6 +5,7 @@ import re
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -326,6 +327,7 @@ class _Run:
         self.plan, self.display = plan, display
         self.outcomes = dict(outcomes)
         self.running: dict[Edge, EdgeFuture] = {}
+        self.deaths: Counter[Edge] = Counter()
 
     def to_the_end(self) -> dict[Edge, EdgeOutcome]:
         """Run until no edge can or may be started, and none runs."""
@@ -338,7 +340,7 @@ class _Run:
                 self._start(edge)
             if not self.running:
                 return self.outcomes
-            self._finish(self._first_done())
+            self._take_in(self._first_done())
 
     def _next(self) -> Edge | None:
         """The most urgent edge that can start now: one to train, or one whose lost weights a further edge needs."""
@@ -390,6 +392,9 @@ class _Run:
             rank_zero_warn(f"The weights of {edge} are damaged or gone; the edge is trained again from its parent.")
             self.ranks.decide(lambda: Path(job.folder, "outcome.json").unlink(missing_ok=True))
         self.display.start(edge)
+        self._submit(job)
+
+    def _submit(self, job: EdgeJob) -> None:
         if self.placement.is_here:
             listener = self.display.epoch
             future: EdgeFuture = self.placement.executor.submit(run_edge, job, self.tuner.recipe, self.ranks, listener)
@@ -397,7 +402,7 @@ class _Run:
             payload = cloudpickle.dumps((job, self.tuner.recipe))
             function = (work,) if self.placement.is_isolated else (isolated, work)
             future = self.placement.executor.submit(*function, payload)
-        self.running[edge] = future
+        self.running[job.edge] = future
 
     def _first_done(self) -> Edge:
         while True:
@@ -408,7 +413,8 @@ class _Run:
             for edge in self.running:
                 self.display.progress(edge, read_progress(self.tuner.folder(edge)))
 
-    def _finish(self, edge: Edge) -> None:
+    def _take_in(self, edge: Edge) -> None:
+        """Record what an edge came to, start it again if its process died, or raise its error."""
         future = self.running.pop(edge)
         folder = self.tuner.folder(edge)
         try:
@@ -416,7 +422,13 @@ class _Run:
         except Exception as error:
             if self.placement.is_here:
                 raise
-            raise EdgeError(f"{edge}: {error} What it printed is in {folder / 'worker.log'}.") from error
+            self.deaths[edge] += 1
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if self.deaths[edge] > self.placement.max_restarts:
+                raise EdgeError(f"{edge}: {reason} This was try {self.deaths[edge]}; see {folder / 'worker.log'}.") from error
+            self.display.say(f"{edge}: {reason} It is started again ({self.deaths[edge]} of {self.placement.max_restarts}).")
+            self._submit(self.tuner.job(edge, self.outcomes, self.plan, self.placement))
+            return
         if isinstance(outcome, EdgeFailure):
             where = folder / "worker.log"
             if not outcome.is_expected and where.parent.is_dir():
