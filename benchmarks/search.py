@@ -8,10 +8,10 @@ The trainings are a Markov model of learning: a network is three numbers, and ev
 
     accuracy = A (w c + (1 − w) d) − B o, with noise at every validation
 
-for clip length i and rate j; every problem draws its constants anew, every branch its own. An edge takes the numbers over from
-its parent's knee. The speed of learning is one constant, SPEED, calibrated so that the search with the paper's settings costs on
-average 1/14 of its grid of 60 trainings, as on Kinetics-400 (Table 5 of the paper: 288 h beside 4057 h). An epoch
-costs as many frames as its clips have: 16, 32 and 64.
+for clip length i and rate j; every problem draws its constants anew, every branch its own. An edge takes the numbers
+over from its parent's knee. The speed of learning is one constant, SPEED, calibrated so that the search with the
+paper's settings costs on average 1/14 of its grid of 60 trainings, as on Kinetics-400 (Table 5 of the paper: 288 h
+beside 4057 h). An epoch costs as many frames as its clips have: 16, 32 and 64.
 
 Regret is the accuracy without noise that the found training ends with, below the best that any path and epochs reach.
 The decisions are the package's own code: fits, knees, racing and the dynamic programme.
@@ -36,7 +36,7 @@ from rich.progress import track
 from rich.table import Table
 
 from lightning_opplan.planning.cost import makespan, schedule_bound
-from lightning_opplan.planning.graph import START, Axis, Edge, TransitionGraph, split_route
+from lightning_opplan.planning.graph import START, Axis, Edge, TransitionGraph
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.options import PRESETS
@@ -238,9 +238,7 @@ def one_problem(seed: int, speed: float, methods: Sequence[str]) -> dict[str, tu
     return {name: (100 * (best - result.accuracy), result.frames) for name, result in found.items()}
 
 
-def run_all(
-    problems: int, speed: float, methods: Sequence[str], first: int = 0
-) -> dict[str, np.ndarray]:
+def run_all(problems: int, speed: float, methods: Sequence[str], first: int = 0) -> dict[str, np.ndarray]:
     seeds = range(first, first + problems)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         jobs = pool.map(partial(one_problem, speed=speed, methods=methods), seeds)

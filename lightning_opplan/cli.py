@@ -1,4 +1,4 @@
-"""The command line: LightningCLI with `plan`, `follow`, `report` and `cache` beside its own commands."""
+"""The command line: LightningCLI with `plan`, `follow`, `grid`, `study`, `report` and `cache` beside its own."""
 
 import os
 import sys
@@ -6,7 +6,6 @@ import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,16 +15,22 @@ from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from rich.console import Console
 from typing_extensions import override
 
 import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.caching import write_cache
-from lightning_opplan.planning.graph import Setting
+from lightning_opplan.planning.graph import Setting, TransitionGraph
+from lightning_opplan.planning.hand_tuned import HandTuned, hand_tuned_graph, hand_tuned_trainings, training_table
+from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.options import PlanOptions
 from lightning_opplan.planning.path import OptimizationPath
-from lightning_opplan.reporting import write_report
+from lightning_opplan.planning.search import Outcomes
+from lightning_opplan.planning.variants import path_variants, variants_graph
+from lightning_opplan.reporting import cost_tables, write_report
 from lightning_opplan.tuner import PathSearchTuner, SearchResult
+from lightning_opplan.tuner.dry_run import estimate_cost
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.recipe import Experiment, check_setting_keys
 
@@ -37,7 +42,9 @@ _SHOWN_ONLY: Final = (
 """Arguments of the Trainer that a result does not depend on."""
 
 
-_OWN_COMMANDS: Final = ("plan", "follow", "report", "cache")
+_OWN_COMMANDS: Final = ("plan", "follow", "grid", "study", "report", "cache")
+_OF_PLAN_ALONE: Final = ("plan", "grid", "study")
+"""Commands whose arguments are those of the group ``plan`` and of the experiment."""
 
 
 class _Commands:
@@ -54,6 +61,12 @@ class _Commands:
             path: YAML file of the path.
             datamodule: The data.
         """
+
+    def grid(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train the hand-tuned grid of the paper, to compare with; started again, resume."""
+
+    def study(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train the variants of the path that `plan` found, with one state more or less; started again, resume."""
 
     def report(self, dirpath: str) -> None:
         """Make the report of a search anew from its journal."""
@@ -94,6 +107,8 @@ class OpplanCLI(LightningCLI):
         # A search that is started again must be the same search.
         kwargs.setdefault("seed_everything_default", 0)
         kwargs.setdefault("save_config_callback", SaveConfigOfFit)
+        self.given = args, {name: value for name, value in kwargs.items() if name not in ("args", "run")}
+        """What this was made of, without the words of the command line."""
         self.result: SearchResult | None = None
         """What `plan` found."""
         super().__init__(*args, **kwargs)
@@ -102,7 +117,8 @@ class OpplanCLI(LightningCLI):
     @override
     def subcommands() -> dict[str, set[str]]:
         skipped = {"model", "datamodule"}
-        return {**LightningCLI.subcommands(), "plan": skipped, "follow": skipped, "report": set(), "cache": skipped}
+        own = dict.fromkeys(_OWN_COMMANDS, skipped)
+        return {**LightningCLI.subcommands(), **own, "report": set()}
 
     @override
     def setup_parser(
@@ -120,13 +136,19 @@ class OpplanCLI(LightningCLI):
 
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        if subcommand not in ("plan", "report"):
+        if subcommand not in (*_OF_PLAN_ALONE, "report"):
             return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser = self.init_parser(**kwargs)
-        if subcommand == "plan":  # has no argument beside the group of the same name
-            self._add_arguments(parser)
-        else:
+        if subcommand == "report":
             parser.add_argument("dirpath", type=str, help="Folder of the search.")
+            return parser
+        self._add_arguments(parser)
+        if subcommand == "plan":
+            parser.add_argument(
+                "--dry-run",
+                action="store_true",
+                help="Train some batches of every state, and say what the search costs.",
+            )
         return parser
 
     @override
@@ -153,20 +175,93 @@ class OpplanCLI(LightningCLI):
     def plan(self) -> None:
         """Search for the best path; `result` holds it afterwards."""
         options = self.plan_options()
-        tuner = PathSearchTuner(
-            options.graph.build(),
+        graph, folder = options.graph.build(), Path(options.dirpath)
+        if self._get(self.config, "dry_run"):
+            self._estimate(options, graph)
+            return
+        self.result = self._tuner(options, graph, folder, beam=options.beam, preset=options.preset).search()
+        if self._is_first():
+            print(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
+
+    def grid(self) -> None:
+        """Train the hand-tuned grid; `result` holds it afterwards."""
+        options = self.plan_options()
+        trainings = self._hand_tuned(options)
+        graph, stages = hand_tuned_graph(trainings)
+        folder = Path(options.dirpath)
+        self.result = self._tuner(
+            options, graph, folder / "grid", stages=stages, trainings=training_table(trainings)
+        ).search()
+        self._report_beside(folder, "grid")
+
+    def study(self) -> None:
+        """Train the variants of the path in the plan's folder; `result` holds the best of them."""
+        options = self.plan_options()
+        folder = Path(options.dirpath)
+        base = options.graph.build()
+        path = OptimizationPath.load(folder / "path.yaml")
+        path.check(base)
+        variants = path_variants(base, [step.state for step in path.steps])
+        graph = variants_graph(base.settings, variants)
+        table = {variant.name: {"kind": variant.kind, "states": list(variant.states)} for variant in variants}
+        self.result = self._tuner(options, graph, folder / "study", trainings=table, preset=options.preset).search()
+        self._report_beside(folder, "study")
+
+    def _tuner(self, options: PlanOptions, graph: TransitionGraph, folder: Path, **further: Any) -> PathSearchTuner:
+        return PathSearchTuner(
+            graph,
             recipe=ConfigRecipe(self),
             monitor=options.monitor,
             mode=options.mode,
-            dirpath=options.dirpath,
-            knee=asdict(options.knee),
+            dirpath=folder,
+            knee=options.knee.arguments(),
             start_value=options.start_value,
             seed=self._seed(),
+            executor=options.executor,
+            value=options.value,
+            max_epochs_per_edge=options.max_epochs_per_edge,
+            max_gpu_hours=options.max_gpu_hours,
+            num_threads=options.num_threads,
+            **further,
         )
-        self.result = tuner.search()
-        folder = Path(options.dirpath)
-        if self.trainer.is_global_zero:
-            print(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
+
+    def _hand_tuned(self, options: PlanOptions) -> tuple[HandTuned, ...]:
+        if options.graph.axes is None:
+            raise ValueError("`plan.graph` must have `axes` for a hand-tuned grid, got states written out.")
+        return hand_tuned_trainings(
+            axes=options.graph.built_axes(), branches=options.graph.branches, epochs=options.grid.epochs
+        )
+
+    def _estimate(self, options: PlanOptions, graph: TransitionGraph) -> None:
+        """Print what the search would cost."""
+        journal = Journal(Path(options.dirpath) / "journal.jsonl")
+        outcomes: Outcomes = journal.read()[1] if journal.file.is_file() else {}
+        trainings = () if options.graph.axes is None or len(options.graph.axes) < 2 else self._hand_tuned(options)
+        cost = estimate_cost(
+            graph,
+            ConfigRecipe(self),
+            outcomes=outcomes,
+            trainings=trainings,
+            max_epochs_per_edge=options.max_epochs_per_edge,
+            patience=options.knee.patience,
+            beam=options.beam,
+        )
+        if self._is_first():
+            Console().print(cost_tables(graph, cost))
+
+    def _report_beside(self, folder: Path, name: str) -> None:
+        """Renew the report of the plan that a grid or a study belongs to."""
+        if not self._is_first():
+            return
+        if (folder / "journal.jsonl").is_file():
+            print(f"Report:  {write_report(folder)}")
+        else:
+            print(f"Report:  {folder / name / 'report.html'}")
+
+    def _is_first(self) -> bool:
+        """Whether this is the first rank; where edges run elsewhere there is no Trainer here, and one process."""
+        trainer = getattr(self, "trainer", None)
+        return trainer is None or trainer.is_global_zero
 
     def follow(self) -> None:
         """Train along a path."""
@@ -176,7 +271,7 @@ class OpplanCLI(LightningCLI):
             path.check(options.graph.build())
         folder, recipe = Path(options.dirpath) / "follow", ConfigRecipe(self)
         weights = follow_path(path, recipe, dirpath=folder, setting=options.final_setting, seed=self._seed())
-        if not self.trainer.is_global_zero:
+        if not self._is_first():
             return
         # The network is to be tested as it was trained at last: sampled alike, for one.
         config = recipe.save({**path.steps[-1].setting, **options.final_setting}, folder / "config.yaml")
@@ -303,10 +398,14 @@ class ConfigRecipe:
         os.replace(temporary, file)
         return file
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An edge in another process makes its command line anew from the configuration.
+        return _recipe_elsewhere, (type(self.cli), self.cli.given, self.cli.subcommand, self.base)
+
     def describe(self) -> Mapping[str, Any]:
         """See `Recipe`."""
         config = deepcopy(self.base)
-        for name in ("plan", "path", "seed_everything"):
+        for name in ("plan", "path", "seed_everything", "dry_run"):
             config.pop(name, None)
         for name in _SHOWN_ONLY:
             config["trainer"].pop(name, None)
@@ -321,6 +420,29 @@ class ConfigRecipe:
                 node = _arguments(node)[parent]
             _arguments(node)[name] = value
         return config
+
+
+class _Prepared:
+    """Keeps a command line from running its command."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+def _recipe_elsewhere(
+    cli_class: type[OpplanCLI], given: tuple[tuple[Any, ...], dict[str, Any]], subcommand: str, base: dict[str, Any]
+) -> ConfigRecipe:
+    """Make the recipe of a command line in another process, without running the command."""
+    words, options = given
+    arguments, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns of words beside `args`
+    try:
+        prepared = type(cli_class.__name__, (_Prepared, cli_class), {})
+        cli = prepared(*words, **{**options, "args": {"subcommand": subcommand, subcommand: base}})
+    finally:
+        sys.argv = arguments
+    recipe = ConfigRecipe(cli)
+    recipe.base = base
+    return recipe
 
 
 def _arguments(node: dict[str, Any]) -> dict[str, Any]:

@@ -38,8 +38,8 @@ class KneeStopping(Checkpoint):
         curve: Family of the fitted curve.
         confirm: Consecutive validations that must ask for the stop.
         min_points: Validations before the first fit.
-        max_risk: Stop, whatever the `patience`, once the probability that any of the next `horizon` epochs is better than
-            the knee falls below this. 0 keeps the paper's rule.
+        max_risk: Stop, whatever the `patience`, once the probability that any of the next `horizon` epochs is better
+            than the knee falls below this. 0 keeps the paper's rule.
         min_gain: What counts as better, as a share of the span of the values so far; for `max_risk` alone.
         horizon: Epochs to look ahead, for `max_risk` and `rival`.
         rival: A value that has been reached otherwise: stop once this training has no chance to reach it.
@@ -308,8 +308,8 @@ class KneeStopping(Checkpoint):
             trainer.should_stop = True
             self.stopping_reason = (
                 f"{self.monitor} peaked at epoch {_number(decision.knee_epoch)} "
-                f"({_number(decision.knee_value)} on the fitted curve); the next {self.rule.horizon} epochs are better "
-                f"with a probability below {self.rule.max_risk:g}."
+                f"({_number(decision.knee_value)} on the fitted curve); the next {self.rule.horizon} epochs are "
+                f"better with a probability below {self.rule.max_risk:g}."
             )
         elif decision.stop and may_stop:
             trainer.should_stop = True
@@ -342,7 +342,10 @@ class KneeStopping(Checkpoint):
 
     def _worth_keeping(self, decision: KneeDecision, last: float) -> set[float]:
         """The likeliest knees, best first, and the last epoch, from which a resumed training goes on."""
-        return {*[epoch for epoch in decision.plausible if epoch != last][: (self.max_checkpoints or 0) - 1 or None], last}
+        return {
+            *[epoch for epoch in decision.plausible if epoch != last][: (self.max_checkpoints or 0) - 1 or None],
+            last,
+        }
 
     def _prune(self, trainer: Trainer, keep: set[float]) -> None:
         """Delete the checkpoints of all epochs but these."""

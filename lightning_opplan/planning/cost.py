@@ -2,19 +2,98 @@
 
 import heapq
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph
 from lightning_opplan.planning.search import EdgeOutcome, edges_to_run
 
-__all__ = ["EPOCHS_PER_EDGE", "critical_path", "in_bytes", "makespan", "parallel_width", "schedule_bound"]
+__all__ = [
+    "EPOCHS_PER_EDGE",
+    "CostEstimate",
+    "StateCost",
+    "critical_path",
+    "in_bytes",
+    "makespan",
+    "parallel_width",
+    "schedule_bound",
+]
 
 EPOCHS_PER_EDGE: Final = 30
 """Epochs that an edge takes if nothing is known.
 
-The paper's grid of 60 trainings has 15 360 epochs (section 5.3), its search on Kinetics-400 cost 1/14 of that (Table 5, 288 h beside
-4057 h), and its graph has 36 edges.
+The paper's grid of 60 trainings has 15 360 epochs (section 5.3), its search on Kinetics-400 cost 1/14 of that (Table
+5, 288 h beside 4057 h), and its graph has 36 edges.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateCost:
+    """What an epoch under a setting costs.
+
+    Attributes:
+        train_batches: Batches of an epoch, per device.
+        val_batches: Batches of its validation.
+        train_seconds: Seconds per training batch, its loading included.
+        val_seconds: Seconds per validation batch.
+        clip_frames: Frames of clips per epoch, on all devices; samples, where batches hold no clips.
+        weights: Bytes of the weights.
+        devices: Devices it was measured on.
+        max_epochs: Epochs that the Trainer allows.
+    """
+
+    train_batches: int
+    val_batches: int
+    train_seconds: float
+    val_seconds: float
+    clip_frames: float
+    weights: int
+    devices: int
+    max_epochs: int | None
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Seconds of an epoch with its validation."""
+        return self.train_batches * self.train_seconds + self.val_batches * self.val_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostEstimate:
+    """What a search would cost, and what it is to be compared with. Hours count once for each device.
+
+    Attributes:
+        states: Costs of the states.
+        edges: Edges that have not finished.
+        epochs: Epochs that are expected of each edge.
+        is_known: Whether that is the mean of edges that have finished; a figure of the paper otherwise.
+        hours: Device-hours of the search.
+        clip_frames: Frames that it trains on.
+        critical_path: The longest chain of edges.
+        critical_hours: Wall-clock hours of that.
+        width: Edges that can run at once.
+        wall_hours: Wall-clock hours by number of edges at a time.
+        peak_disk: Bytes on the disk at most, for one edge at a time and for `width`.
+        final_hours: Device-hours of one training along a path.
+        final_epochs: Epochs of that.
+        grid_hours: Device-hours of the hand-tuned grid, if the plan has one.
+        grid_trainings: Trainings of the grid.
+    """
+
+    states: Mapping[str, StateCost]
+    edges: tuple[Edge, ...]
+    epochs: float
+    is_known: bool
+    hours: float
+    clip_frames: float
+    critical_path: tuple[Edge, ...]
+    critical_hours: float
+    width: int
+    wall_hours: Mapping[int, float]
+    peak_disk: tuple[int, int]
+    final_hours: float
+    final_epochs: float
+    grid_hours: float | None
+    grid_trainings: int
 
 
 def critical_path(graph: TransitionGraph, lengths: Mapping[Edge, float]) -> tuple[Edge, ...]:
@@ -70,6 +149,12 @@ def in_bytes(number: float) -> str:
     """
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
-            return f"{number:.3g} {unit}" if unit == "B" else f"{number:.2g} {unit}" if number < 10 else f"{number:.0f} {unit}"
+            return (
+                f"{number:.3g} {unit}"
+                if unit == "B"
+                else f"{number:.2g} {unit}"
+                if number < 10
+                else f"{number:.0f} {unit}"
+            )
         number /= 1000
     return f"{number:.1f} TB"

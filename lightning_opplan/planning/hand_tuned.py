@@ -79,7 +79,8 @@ def hand_tuned_trainings(
     """Return the grid: every way along the first axis, with both decays, in all branches and for all epochs.
 
     The first axis is what the paper calls clip length: training goes from its first or second setting to its last, or
-    through all of them, with the same number of epochs for each. The last axis is the learning rate: as many equal steps as
+    through all of them, with the same number of epochs for each. The last axis is the learning rate: as many equal
+        steps as
     it has settings (the paper's three), or a cosine from the first of them to zero, over the whole training. Axes
     between them keep their last setting. With the paper's three lengths and two samplings these are 60 trainings.
 
@@ -98,8 +99,9 @@ def hand_tuned_trainings(
         )
     first, *middle, rate = axes
     last = len(first.settings)
-    ways = [(start, last) if start < last else (last,) for start in (1, 2) if start <= last]
-    ways = list(dict.fromkeys([*ways, tuple(range(1, last + 1))]))
+    ways: list[tuple[int, ...]] = [(1, last), (2, last), tuple(range(1, last + 1))]
+    ways = [way if way[0] < last else (last,) for way in ways if way[0] <= last]
+    ways = list(dict.fromkeys(ways))
     fixed = {key: value for axis in middle for key, value in axis.settings[-1].items()}
     decays: tuple[Decay, ...] = ("step", "cosine")
     trainings = []
@@ -116,9 +118,7 @@ def hand_tuned_trainings(
                         ({**own, **first.settings[steps[length] - 1], **fixed, **rate.settings[level]}, stage)
                         for length, level, stage in _stages(len(steps), len(rate.settings), total, decay)
                     )
-                    trainings.append(
-                        HandTuned(branch=branch, steps=steps, decay=decay, epochs=total, stages=stages)
-                    )
+                    trainings.append(HandTuned(branch=branch, steps=steps, decay=decay, epochs=total, stages=stages))
     return tuple(trainings)
 
 

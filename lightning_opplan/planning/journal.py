@@ -1,8 +1,8 @@
 """The journal of a search: append-only JSON lines, from which the whole search can be rebuilt.
 
-The first line describes the plan, every further line one finished edge (or, after a loss, its weights trained again). A line is written with one call, flushed and
-synced before the search goes on; a kill can tear the last line only, and a torn last line is left out when reading and
-cut off before the next one is written.
+The first line describes the plan, every further line one finished edge (or, after a loss, its weights trained again).
+A line is written with one call, flushed and synced before the search goes on; a kill can tear the last line only, and
+a torn last line is left out when reading and cut off before the next one is written.
 """
 
 import hashlib
@@ -217,7 +217,9 @@ def _plan(file: Path, line: bytes) -> PlanRecord:
 
 def _outcome(file: Path, number: int, content: Mapping[str, Any]) -> EdgeOutcome:
     if content.get("type") not in ("edge", "weights"):
-        raise JournalError(f"{file}, line {number}: must describe an edge, got a line of type {content.get('type')!r}.")
+        raise JournalError(
+            f"{file}, line {number}: must describe an edge, got a line of type {content.get('type')!r}."
+        )
     try:
         content = {"standard_error": None, **content}  # schema 1 had none
         fields = {key: content[key] for key in EdgeOutcome.__dataclass_fields__}

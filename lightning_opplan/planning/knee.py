@@ -32,7 +32,8 @@ exponential family; `benchmarks/curves.py`).
 
 _RACE_POINTS: Final = 14
 _RACE_QUANTILE: Final = 3.09
-"""A training is given up for its rival after 14 epochs at the earliest, and by the quantile .999 of what it may reach."""
+"""A training is given up for its rival after 14 epochs at the earliest, and by the quantile .999 of what it may
+reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +125,10 @@ class KneeRule:
         dropped = rival is not None and self._is_out_of_reach(fit, rival)
         return KneeDecision(
             stop=dropped
-            or self._asks(fit, points)
-            and all(self._asks(self._fit(points[:-back], mode), points[:-back]) for back in range(1, self.confirm)),
+            or (
+                self._asks(fit, points)
+                and all(self._asks(self._fit(points[:-back], mode), points[:-back]) for back in range(1, self.confirm))
+            ),
             knee_epoch=fit.knee_epoch,
             knee_value=fit.knee_value,
             fit=fit,
@@ -141,8 +144,8 @@ class KneeRule:
         Args:
             points: Epochs, ascending, and their values.
             mode: Whether a higher or a lower value is better.
-            kind: The value of the fitted curve (what the authors' release takes), or the one that was observed (what the
-                paper says).
+            kind: The value of the fitted curve (what the authors' release takes), or the one that was observed (what
+                the paper says).
         """
         decision = self.decide(points, mode)
         if decision.fit is None or decision.knee_epoch is None:
@@ -181,7 +184,9 @@ class KneeRule:
 
 def _best_observed(points: Sequence[Point], mode: Mode) -> Point | tuple[None, None]:
     values = dict(points)
-    return next(((epoch, values[epoch]) for epoch in _by_value(points, mode) if values[epoch] is not None), (None, None))
+    return next(
+        ((epoch, values[epoch]) for epoch in _by_value(points, mode) if values[epoch] is not None), (None, None)
+    )
 
 
 def _by_value(points: Sequence[Point], mode: Mode) -> tuple[float, ...]:

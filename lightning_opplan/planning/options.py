@@ -76,6 +76,10 @@ class GraphOptions:
     edges: list[tuple[str, str]] | None = None
     finals: dict[str, str] | None = None
 
+    def built_axes(self) -> list[Axis]:
+        """Return the axes."""
+        return [Axis(axis.name, axis.settings, reversible=axis.reversible) for axis in self.axes or ()]
+
     def build(self) -> TransitionGraph:
         """Build the graph.
 
@@ -86,8 +90,7 @@ class GraphOptions:
             given = "neither" if self.axes is None else "both"
             raise ValueError(f"`plan.graph` must have `axes`, or `states` and `edges`, got {given}.")
         if self.axes is not None:
-            axes = [Axis(axis.name, axis.settings, reversible=axis.reversible) for axis in self.axes]
-            return TransitionGraph.lattice(axes=axes, branches=self.branches, starts=self.starts)
+            return TransitionGraph.lattice(axes=self.built_axes(), branches=self.branches, starts=self.starts)
         return TransitionGraph(self.states or {}, self.edges or [], finals=self.finals)
 
 
@@ -102,8 +105,8 @@ class KneeOptions:
         min_points: Validations before the first fit.
         min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
         check_finite: Stop when the metric becomes NaN or infinite.
-        max_risk: Stop, whatever the `patience`, once the probability that one of the next `horizon` epochs is better falls
-            below this; 0 keeps the paper's rule. By default what the preset says.
+        max_risk: Stop, whatever the `patience`, once the probability that one of the next `horizon` epochs is better
+            falls below this; 0 keeps the paper's rule. By default what the preset says.
         min_gain: What counts as better, as a share of the span of the values.
         horizon: Epochs to look ahead.
     """
@@ -130,9 +133,11 @@ class ExecutorOptions:
     Args:
         name: In this process (or the ranks of its group), in processes of this machine, or by an engine for several.
         num_workers: Edges at a time; by default as many as there is room for.
-        devices_per_edge: Devices of an edge, a divisor of `trainer.devices`; gradients are accumulated so that an update sees
-            as many samples as on all of them. By default half of one machine's GPUs, if two edges can run at once.
-        address: Address of a Ray or Dask cluster; "slurm", "local" or "debug" for SLURM. By default a local one is started.
+        devices_per_edge: Devices of an edge, a divisor of `trainer.devices`; gradients are accumulated so that an
+            update sees as many samples as on all of them. By default half of one machine's GPUs, if two edges can run
+            at once.
+        address: Address of a Ray or Dask cluster; "slurm", "local" or "debug" for SLURM. By default a local one is
+            started.
         cpus_per_edge: Processors to ask an engine for.
         max_restarts: How often an edge whose process died is started again.
         options: For SLURM: arguments of submitit, such as {slurm_partition: gpu, timeout_min: 600}.
@@ -179,12 +184,14 @@ class PlanOptions:
         knee: When an edge stops.
         start_value: Value of an untrained model; by default measured, and 0 where higher is better and it is above 0.
         final_setting: Goes on top of every state's setting when a path is followed.
-        preset: The paper's search, or a cheaper one: hopeless edges are given up, and curves that will not rise stopped.
-        value: Value of an edge: that of the fitted curve at the knee (as in the authors' release), or the validation that was
-            observed there (as the paper says).
+        preset: The paper's search, or a cheaper one: hopeless edges are given up, and curves that will not rise
+            stopped.
+        value: Value of an edge: that of the fitted curve at the knee (as in the authors' release), or the validation
+            that was observed there (as the paper says).
         beam: Ways into a state that are followed; the paper follows the best one.
         max_epochs_per_edge: Epochs of an edge at most.
-        max_gpu_hours: Start no further edge once so many hours, times devices, are spent; the result is then the best so far.
+        max_gpu_hours: Start no further edge once so many hours, times devices, are spent; the result is then the best
+            so far.
         num_threads: Threads of torch per edge on the CPU. Results are equal to the last bit for equal numbers only.
         executor: Where edges run.
         grid: The hand-tuned trainings to compare with.

@@ -1,7 +1,7 @@
 """How sure a fitted curve is: curves that could as well have given the observed values.
 
-They are drawn by a parametric bootstrap: values with the noise that the fit leaves are drawn around the fitted curve, and
-the same bounded fit is made of them. The variance of the noise is itself drawn, as few values say little about it.
+They are drawn by a parametric bootstrap: values with the noise that the fit leaves are drawn around the fitted curve,
+and the same bounded fit is made of them. The variance of the noise is itself drawn, as few values say little about it.
 The draws depend on nothing but the values, so a resumed training decides alike.
 
 References:

@@ -1,7 +1,7 @@
 """Least squares on the performance-epoch curves of Table 1, by variable projection.
 
-With the exponents fixed, a curve is linear with some signs given: its best coefficients are exact, and only the exponents are
-searched, on a grid that is zoomed into.
+With the exponents fixed, a curve is linear with some signs given: its best coefficients are exact, and only the
+exponents are searched, on a grid that is zoomed into.
 
 References:
     Golub and Pereyra, "Separable nonlinear least squares: the variable projection method", 2003.
@@ -172,7 +172,7 @@ def _best_bounded(gram: Array, right: Array) -> Array:
         x, reduction = _solve_on(support, gram, right)
         better = reduction > gain
         bounded[better], gain[better] = 0.0, reduction[better]
-        bounded[np.ix_(better, support)] = x[better]
+        bounded[np.ix_(np.flatnonzero(better), np.array(support))] = x[better]
     return bounded
 
 
@@ -206,5 +206,3 @@ def _solve_on(support: tuple[int, ...], gram: Array, right: Array) -> tuple[Arra
     x = np.asarray(np.linalg.solve(ridged, part[:, :, None]), dtype=np.float64)[:, :, 0]
     reduction = 2.0 * (x * part).sum(axis=1) - np.einsum("mi,mij,mj->m", x, block, x)
     return x, np.where((x >= 0).all(axis=1), reduction, 0.0)
-
-

@@ -115,7 +115,8 @@ def rival_of(
 ) -> float | None:
     """Return the value that a racing edge has to reach, or ``None`` if it is among the first to run.
 
-    An edge from the start has none: its curve begins far below its rivals', and what it will reach is the least certain.
+    An edge from the start has none: its curve begins far below its rivals', and what it will reach is the least
+        certain.
     The rival follows from settled parents alone, so it is the same on any number of workers.
     """
     if edge.parent == START:

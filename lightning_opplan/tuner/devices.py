@@ -63,9 +63,7 @@ def runs_here(executor: ExecutorOptions | EdgeExecutor) -> bool:
     )
 
 
-def place(
-    executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: TransitionGraph, folder: Path
-) -> Placement:
+def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: TransitionGraph, folder: Path) -> Placement:
     """Make the executor of a search and share the devices out.
 
     Raises:
@@ -77,8 +75,8 @@ def place(
         return Placement(executor=SerialExecutor())
     if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
         raise MisconfigurationException(
-            "`executor` must be 'in_process' where several processes were started together (torchrun, srun), as all of them "
-            "would search. Start one process, or leave the executor out."
+            "`executor` must be 'in_process' where several processes were started together (torchrun, srun), as all "
+            "of them would search. Start one process, or leave the executor out."
         )
     width = parallel_width(graph)
     if not isinstance(executor, ExecutorOptions):
@@ -118,7 +116,7 @@ def place(
     sentence = f"Edges run by {executor.name.replace('_', ' ')}, up to {workers} at a time."
     if on_gpus or per_edge is not None:
         sentence += f" Each has {chosen} of {total} devices" + (
-            f" and accumulates {accumulate} times as many batches, so that an update sees as many samples as on all of them."
+            f" and accumulates {accumulate} times as many batches, so that an update sees as many samples as on all."
             if accumulate > 1
             else "."
         )
@@ -149,8 +147,8 @@ def shares(total: int, wanted: int | None, *, width: int, are_scarce: bool) -> i
     if wanted < 1 or total % wanted:
         valid = ", ".join(str(number) for number in range(1, total + 1) if total % number == 0)
         raise ValueError(
-            f"`devices_per_edge` must divide the {total} devices of the Trainer, or gradients could not be accumulated to the "
-            f"same number of samples, got {wanted!r}. Valid choices: {valid}."
+            f"`devices_per_edge` must divide the {total} devices of the Trainer, or gradients could not be "
+            f"accumulated to the same number of samples, got {wanted!r}. Valid choices: {valid}."
         )
     return wanted
 

@@ -28,8 +28,8 @@ from lightning_opplan.callbacks import KneeStopping
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, Setting
 from lightning_opplan.planning.hand_tuned import FixedStage
-from lightning_opplan.planning.search import EdgeOutcome
 from lightning_opplan.planning.knee import ValueKind
+from lightning_opplan.planning.search import EdgeOutcome
 from lightning_opplan.tuner.fixed_epochs import FixedEpochs
 from lightning_opplan.tuner.meter import Meter
 from lightning_opplan.tuner.ranks import Ranks, finish_loggers
@@ -140,7 +140,7 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
     first_epoch = 0 if resume is None else resume[1]
 
     seed_all(derived_seed(job.edge_seed, "build"))
-    stopping = KneeStopping(
+    stopping: KneeStopping | FixedEpochs = KneeStopping(
         job.monitor, mode=job.mode, dirpath=checkpoints, rival=job.rival, max_checkpoints=MAX_CHECKPOINTS, **job.knee
     )
     if job.stage is not None:
@@ -376,7 +376,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 class _Listen(Callback):
     """Pass every validation on."""
 
-    def __init__(self, edge: Edge, stopping: KneeStopping, listener: EpochListener | None) -> None:
+    def __init__(self, edge: Edge, stopping: KneeStopping | FixedEpochs, listener: EpochListener | None) -> None:
         self.edge, self.stopping, self.listener = edge, stopping, listener
 
     @override

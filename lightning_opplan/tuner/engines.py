@@ -22,7 +22,8 @@ class RayExecutor(Executor):
     """Run each call as a Ray task.
 
     Args:
-        address: Address of a cluster, ``"auto"`` for the one that this machine belongs to. By default a local one is started.
+        address: Address of a cluster, ``"auto"`` for the one that this machine belongs to. By default a local one is
+            started.
         num_cpus: Processors that a task takes.
         num_gpus: GPUs that a task takes.
 
@@ -99,7 +100,7 @@ class DaskExecutor(Executor):
 
     @override
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End; a task that runs on somebody else's cluster ends by itself, and its result is found by the next search."""
+        """End; a task on somebody else's cluster ends by itself, and the next search finds its result."""
         if cancel_futures:
             for future in list(self._running):
                 future.cancel()
@@ -121,7 +122,11 @@ class SlurmExecutor:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], *, cluster: str | None = None, parameters: Mapping[str, Any] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        cluster: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self._executor = _package("submitit", "slurm", "submitit").AutoExecutor(folder=folder, cluster=cluster)
         self._executor.update_parameters(**(parameters or {}))
@@ -134,7 +139,7 @@ class SlurmExecutor:
         future: EdgeFuture = job
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, *, wait: bool = True, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as in an Executor
         """End; with `cancel_futures` the jobs are cancelled."""
         if cancel_futures:
             for job in self._jobs:

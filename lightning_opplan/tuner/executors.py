@@ -1,7 +1,7 @@
 """Where the edges of a search run: the seam has the shape of `concurrent.futures.Executor`.
 
-Whatever has a ``submit(function, *arguments)`` that returns something with ``done()`` and ``result()`` will do: the classes
-here, Dask's ``client.get_executor()``, submitit's ``AutoExecutor``. Functions and arguments are picklable.
+Whatever has a ``submit(function, *arguments)`` that returns something with ``done()`` and ``result()`` will do: the
+classes here, Dask's ``client.get_executor()``, submitit's ``AutoExecutor``. Functions and arguments are picklable.
 """
 
 import functools
@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol, TypeVar
@@ -62,9 +63,9 @@ class SerialExecutor(Executor):
 class ProcessExecutor(Executor):
     """Run each call in an operating system process of its own, some at a time.
 
-    Every process leads a process group that ends with it, whatever it has started, and that ends with this process, too. They
-    are forked off a server that has imported the package once, so that they start within milliseconds; it never uses a GPU.
-    The future of one that dies without a result has a `WorkerDiedError`.
+    Every process leads a process group that ends with it, whatever it has started, and that ends with this process,
+    too. They are forked off a server that has imported the package once, so that they start within milliseconds; it
+    never uses a GPU. The future of one that dies without a result has a `WorkerDiedError`.
 
     Args:
         num_workers: Processes at a time.
@@ -137,11 +138,13 @@ class ProcessExecutor(Executor):
             process.start()
         except (EOFError, ConnectionError) as error:
             raise RuntimeError(
-                "No process could be started. A script must start its search below `if __name__ == '__main__':`, as every "
-                "process imports it, too."
+                "No process could be started. A script must start its search below `if __name__ == '__main__':`, as "
+                "every process imports it, too."
             ) from error
 
-    def _run_once(self, call: Callable[[], T], share: Sequence[str] | None) -> tuple[tuple[bool, Any] | None, int | None]:
+    def _run_once(
+        self, call: Callable[[], T], share: Sequence[str] | None
+    ) -> tuple[tuple[bool, Any] | None, int | None]:
         """Run the call in one process; returns what it sent, if it did, and its exit status."""
         environment = dict(os.environ)
         if share is not None:
@@ -177,7 +180,8 @@ def _own_process() -> ProcessExecutor:
 
 def isolated(fn: Callable[..., T], /, *args: Any) -> T:
     """Call a function in a fresh process under this one: what workers of other engines run, as they are used again."""
-    # Dask's are daemons, which must not have children that they might leave behind; these watch their parent themselves.
+    # Dask's are daemons, which must not have children that they might leave behind; these watch their parent
+    # themselves.
     multiprocessing.current_process().daemon = False
     return _own_process().submit(fn, *args).result()
 
@@ -204,10 +208,8 @@ def _end_with_parent() -> None:
 
 
 def _signal_group(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # all of it has ended
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass  # all of it has ended
 
 
 def _death(status: int | None) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -73,7 +74,9 @@ class FixedEpochs(LastEpoch):
             self._rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
 
     @override
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
         if self.stage.decay == "step":
             return
         factor = self.stage.rate_factor(trainer.current_epoch + batch_idx / trainer.num_training_batches)
@@ -92,10 +95,10 @@ class FixedEpochs(LastEpoch):
         self.points = ((trainer.current_epoch + 1, value if math.isfinite(value) else None),)
 
     @override
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return {"rates": self._rates, "points": [list(point) for point in self.points]}
 
     @override
-    def load_state_dict(self, state_dict: dict[str, list[object]]) -> None:
-        self._rates = [float(rate) for rate in state_dict["rates"]]  # type: ignore[arg-type]
-        self.points = tuple((epoch, value) for epoch, value in state_dict["points"])  # type: ignore[misc]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._rates = list(state_dict["rates"])
+        self.points = tuple((epoch, value) for epoch, value in state_dict["points"])

@@ -19,7 +19,8 @@ class LockedError(RuntimeError):
 class FileLock:
     """Hold a file for this process alone. A context manager.
 
-    It is a POSIX record lock: the system lets go of it when the process ends, and processes forked off do not inherit it.
+    It is a POSIX record lock: the system lets go of it when the process ends, and processes forked off do not inherit
+        it.
     The file names its holder, and is removed in the end.
 
     Args:

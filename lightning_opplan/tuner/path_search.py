@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import cloudpickle
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -62,7 +62,8 @@ class SearchResult:
         path: The best path.
         outcomes: All edges that have finished.
         weights: File of the weights at the end of the path, as trained in the search.
-        is_complete: Whether all edges were run; otherwise the path is the best of those that were, as far as the budget went.
+        is_complete: Whether all edges were run; otherwise the path is the best of those that were, as far as the
+            budget went.
     """
 
     path: OptimizationPath
@@ -99,8 +100,8 @@ class PathSearchTuner:
         beam: Ways into a state that are followed; 1 is the paper's.
         max_epochs_per_edge: Epochs of an edge at most.
         max_gpu_hours: Start no further edge once so many hours, times devices, have been spent.
-        num_threads: Threads of torch per edge on the CPU. Sums are rounded otherwise with another number, so set it where
-            results are to be equal to the last bit, wherever edges run.
+        num_threads: Threads of torch per edge on the CPU. Sums are rounded otherwise with another number, so set it
+            where results are to be equal to the last bit, wherever edges run.
         stages: For a hand-tuned grid: the epochs of every state, in place of the knee.
         trainings: For a hand-tuned grid: what its report says of the trainings.
 
@@ -141,7 +142,11 @@ class PathSearchTuner:
         checked_choice("mode", mode, get_args(Mode))
         checked_choice("preset", preset, PRESETS)
         checked_choice("value", value, get_args(ValueKind))
-        for name, number in (("beam", beam), ("max_epochs_per_edge", max_epochs_per_edge), ("num_threads", num_threads)):
+        for name, number in (
+            ("beam", beam),
+            ("max_epochs_per_edge", max_epochs_per_edge),
+            ("num_threads", num_threads),
+        ):
             if number is not None and number < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {number!r}.")
         if max_gpu_hours is not None and not max_gpu_hours > 0:
@@ -157,7 +162,7 @@ class PathSearchTuner:
         self.racing = PRESETS[preset].racing
         self.start_value = start_value
         self.seed, self.progress = seed, progress
-        self.executor = ExecutorOptions(name=executor) if isinstance(executor, str) else executor
+        self.executor = ExecutorOptions(name=cast(Any, executor)) if isinstance(executor, str) else executor
         self.value, self.beam = value, beam
         self.max_epochs_per_edge, self.max_gpu_hours = max_epochs_per_edge, max_gpu_hours
         self.num_threads = num_threads
@@ -233,7 +238,7 @@ class PathSearchTuner:
         if not is_complete:
             display.say(
                 f"The budget of {self.max_gpu_hours:g} GPU-hours is spent: {len(outcomes)} of "
-                f"{len(searched_edges(self.graph, self.beam))} edges have finished, and the path is the best of those. "
+                f"{len(searched_edges(self.graph, self.beam))} edges have finished, and the path is the best of them. "
                 "The same command with a larger budget goes on."
             )
         ranks.barrier()
@@ -364,7 +369,7 @@ class _Run:
         if limit is None:
             return True
         spent = sum(o.seconds * (o.details or {}).get("devices", 1) for o in self.outcomes.values())
-        return spent < 3600 * limit
+        return bool(spent < 3600 * limit)
 
     def _first_lost(self, edge: Edge) -> Edge | None:
         """The edge nearest to the start whose weights have to be trained again before `edge` can run."""
@@ -399,9 +404,8 @@ class _Run:
             listener = self.display.epoch
             future: EdgeFuture = self.placement.executor.submit(run_edge, job, self.tuner.recipe, self.ranks, listener)
         else:
-            payload = cloudpickle.dumps((job, self.tuner.recipe))
             function = (work,) if self.placement.is_isolated else (isolated, work)
-            future = self.placement.executor.submit(*function, payload)
+            future = self.placement.executor.submit(*function, job, cloudpickle.dumps(self.tuner.recipe))
         self.running[job.edge] = future
 
     def _first_done(self) -> Edge:
@@ -425,8 +429,12 @@ class _Run:
             self.deaths[edge] += 1
             reason = " ".join(str(error).split()) or type(error).__name__
             if self.deaths[edge] > self.placement.max_restarts:
-                raise EdgeError(f"{edge}: {reason} This was try {self.deaths[edge]}; see {folder / 'worker.log'}.") from error
-            self.display.say(f"{edge}: {reason} It is started again ({self.deaths[edge]} of {self.placement.max_restarts}).")
+                raise EdgeError(
+                    f"{edge}: {reason} This was try {self.deaths[edge]}; see {folder / 'worker.log'}."
+                ) from error
+            self.display.say(
+                f"{edge}: {reason} It is started again ({self.deaths[edge]} of {self.placement.max_restarts})."
+            )
             self._submit(self.tuner.job(edge, self.outcomes, self.plan, self.placement))
             return
         if isinstance(outcome, EdgeFailure):
@@ -472,7 +480,7 @@ def _terminable() -> Iterator[None]:
         yield
         return
 
-    def end(number: int, frame: object) -> None:
+    def end(*_: object) -> None:
         raise SIGTERMException
 
     before = signal.signal(signal.SIGTERM, end)

@@ -1,13 +1,15 @@
 """Where an edge runs if not in the search's own process: a process of its own, which ends with the search.
 
-It leads a process group, so that whatever it starts (ranks, loaders) can be ended with it, and it watches the process that
-it works for: killed without warning, that one leaves nothing behind.
+It leads a process group, so that whatever it starts (ranks, loaders) can be ended with it, and it watches the process
+that it works for: killed without warning, that one leaves nothing behind.
 
-As a program, ``python -m lightning_opplan.tuner.worker FILE``, this module is a further rank of an edge on several devices.
+As a program, ``python -m lightning_opplan.tuner.worker FILE``, this module is a further rank of an edge on several
+devices.
 """
 
 import json
 import os
+import pickle
 import sys
 import tempfile
 import traceback
@@ -47,20 +49,20 @@ class EdgeFailure:
     is_expected: bool
 
 
-def work(payload: bytes) -> EdgeOutcome | EdgeFailure:
+def work(job: EdgeJob, recipe: bytes) -> EdgeOutcome | EdgeFailure:
     """Run an edge in this process, which does nothing else.
 
     Args:
-        payload: Job and recipe, pickled by cloudpickle.
+        job: The edge.
+        recipe: Makes its experiment; pickled by cloudpickle, as its functions may be anything.
     """
     try:
-        job, recipe = cloudpickle.loads(payload)
         Path(job.folder).parent.mkdir(parents=True, exist_ok=True)
         # A former search that was killed may have left a process that has not yet noticed.
         with FileLock(f"{job.folder}.lock", timeout=60), tempfile.TemporaryDirectory() as place:
             claim_folder(job)
             _print_to(Path(job.folder, "worker.log"))
-            _let_ranks_join(payload, Path(place, "job.pkl"))
+            _let_ranks_join(job, recipe, Path(place, "job.pkl"))
             return _run(job, recipe)
     except SIGTERMException:
         raise
@@ -77,13 +79,14 @@ def read_progress(folder: str | os.PathLike[str]) -> tuple[float, float | None, 
     return content["epoch"], content["value"], content["knee"]
 
 
-def _run(job: EdgeJob, recipe: Recipe) -> EdgeOutcome:
+def _run(job: EdgeJob, pickled: bytes) -> EdgeOutcome:
     progress = Path(job.folder, _PROGRESS)
 
-    def listener(edge: object, epoch: float, value: float | None, knee: float | None) -> None:
+    def listener(_: object, epoch: float, value: float | None, knee: float | None) -> None:
         write_json(progress, {"epoch": epoch, "value": value, "knee": knee})
 
     with hushed():
+        recipe: Recipe = cloudpickle.loads(pickled)
         outcome = run_edge(job, recipe, Ranks(recipe.build_trainer(job.folder, job.devices)), listener)
     progress.unlink(missing_ok=True)
     return outcome
@@ -97,9 +100,9 @@ def _print_to(file: Path) -> None:
     os.close(target)
 
 
-def _let_ranks_join(payload: bytes, file: Path) -> None:
+def _let_ranks_join(job: EdgeJob, recipe: bytes, file: Path) -> None:
     """Make this process look like a run of this module: Lightning starts further ranks by the same command."""
-    file.write_bytes(payload)
+    file.write_bytes(pickle.dumps((job, recipe)))
     sys.modules["__main__"].__spec__ = __spec__
     sys.argv = [__file__, str(file)]
 
@@ -117,7 +120,7 @@ def _failure(error: BaseException) -> EdgeFailure:
 
 def _join_as_rank(file: str) -> None:
     die_with_parent()
-    job, recipe = cloudpickle.loads(Path(file).read_bytes())
+    job, recipe = pickle.loads(Path(file).read_bytes())
     _run(job, recipe)
 
 

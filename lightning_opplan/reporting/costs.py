@@ -1,0 +1,86 @@
+"""The table of what a search would cost."""
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from lightning_opplan.planning.cost import CostEstimate, in_bytes
+from lightning_opplan.planning.graph import TransitionGraph
+from lightning_opplan.reporting.terminal import duration
+
+__all__ = ["cost_tables"]
+
+
+def cost_tables(graph: TransitionGraph, cost: CostEstimate) -> Group:
+    """Return the estimate as tables: a row for each state, and what follows for the search.
+
+    Args:
+        graph: The graph.
+        cost: The estimate.
+    """
+    states = Table(title="States", box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
+    states.add_column("state", no_wrap=True)
+    for name in ("edges into it", "batches per epoch", "time per epoch", "clip-frames per epoch", "device-hours"):
+        states.add_column(name, justify="right")
+    for state, each in cost.states.items():
+        number = sum(edge.child == state for edge in cost.edges)
+        hours = number * cost.epochs * each.epoch_seconds * each.devices / 3600
+        states.add_row(
+            state,
+            str(number),
+            f"{each.train_batches} + {each.val_batches} val.",
+            duration(each.epoch_seconds) if each.epoch_seconds >= 10 else f"{each.epoch_seconds:.2f} s",
+            in_thousands(each.clip_frames),
+            hours_of(hours),
+        )
+
+    total = Table(title="The search", box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
+    total.add_column("what")
+    total.add_column("estimate")
+    source = (
+        "mean of the finished edges" if cost.is_known else "assumed: the mean of the paper's search, or max_epochs"
+    )
+    total.add_row("states, edges to run", f"{len(cost.states)}, {len(cost.edges)} of {len(graph.edges)}")
+    total.add_row("epochs per edge", f"{cost.epochs:.3g} ({source})")
+    total.add_row("device-hours", hours_of(cost.hours))
+    total.add_row("clip-frames", in_thousands(cost.clip_frames))
+    wall = ", ".join(f"{hours_of(hours)} with {number}" for number, hours in cost.wall_hours.items())
+    total.add_row("wall time, by edges at a time", wall)
+    chain = " → ".join(dict.fromkeys(state for edge in cost.critical_path for state in edge))
+    total.add_row("critical path", f"{hours_of(cost.critical_hours)}: {chain}")
+    total.add_row("edges at a time, at most", str(cost.width))
+    one, many = cost.peak_disk
+    disk = f"{in_bytes(one)} with one edge at a time" + (
+        f", {in_bytes(many)} with {cost.width}" if cost.width > 1 else ""
+    )
+    total.add_row("disk, at most", disk)
+    ratio = f" (the search: {cost.hours / cost.final_hours:.1f} times as much)" if cost.final_hours else ""
+    total.add_row("one training along a path", f"{hours_of(cost.final_hours)}, {cost.final_epochs:.0f} epochs{ratio}")
+    if cost.grid_hours is not None:
+        ratio = f" (the search: 1/{cost.grid_hours / cost.hours:.1f} of it)" if cost.hours else ""
+        total.add_row(f"the hand-tuned grid, {cost.grid_trainings} trainings", f"{hours_of(cost.grid_hours)}{ratio}")
+    return Group(states, total)
+
+
+def hours_of(hours: float) -> str:
+    """Write hours shortly.
+
+    Example:
+        >>> hours_of(12.34), hours_of(0.01)
+        ('12.3 h', '36 s')
+    """
+    return f"{hours:.3g} h" if hours >= 1.5 else duration(3600 * hours)
+
+
+def in_thousands(number: float) -> str:
+    """Write a large number shortly.
+
+    Example:
+        >>> in_thousands(1234567), in_thousands(512)
+        ('1.23 M', '512')
+    """
+    for unit in ("", " k", " M", " G"):
+        if number < 1000:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g} T"
