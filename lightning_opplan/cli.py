@@ -28,7 +28,7 @@ from lightning_opplan.planning.options import PlanOptions
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.search import Outcomes
 from lightning_opplan.planning.variants import path_variants, variants_graph
-from lightning_opplan.reporting import cost_tables, write_report
+from lightning_opplan.reporting import comparison_of, comparison_tables, cost_tables, write_report
 from lightning_opplan.tuner import PathSearchTuner, SearchResult
 from lightning_opplan.tuner.dry_run import estimate_cost
 from lightning_opplan.tuner.follow import follow_path
@@ -254,7 +254,9 @@ class OpplanCLI(LightningCLI):
         if not self._is_first():
             return
         if (folder / "journal.jsonl").is_file():
-            print(f"Report:  {write_report(folder)}")
+            file = write_report(folder)
+            Console().print(comparison_tables(comparison_of(folder)))
+            print(f"Report:  {file}")
         else:
             print(f"Report:  {folder / name / 'report.html'}")
 
@@ -279,8 +281,11 @@ class OpplanCLI(LightningCLI):
         print(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
 
     def report(self) -> None:
-        """Make the report anew."""
-        print(f"Report:  {write_report(self._get(self.config, 'dirpath'))}")
+        """Make the report anew, and print what there is to compare."""
+        folder = Path(self._get(self.config, "dirpath"))
+        file = write_report(folder)
+        Console().print(comparison_tables(comparison_of(folder)))
+        print(f"Report:  {file}")
 
     def cache(self) -> None:
         """Write the decoded frames of all videos to `data.cache_dir`."""

@@ -65,10 +65,13 @@ Outcomes = Mapping[Edge, EdgeOutcome]
 
 def searched_edges(graph: TransitionGraph, beam: int = 1) -> tuple[Edge, ...]:
     """Return all edges that a search may run: those of the graph, from each of the ways into their parent."""
+    ways = {START: 1}
+    for state in graph.states[1:]:
+        ways[state] = sum(min(beam, ways[parent]) for parent in graph.parents(state))
     return tuple(
         Edge(_route(edge.parent, rank), edge.child)
         for edge in graph.edges
-        for rank in range(1 if edge.parent == START else beam)
+        for rank in range(min(beam, ways[edge.parent]))
     )
 
 

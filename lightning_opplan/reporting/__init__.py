@@ -1,7 +1,17 @@
 """What people look at: terminal tables, figures and the HTML report."""
 
+from lightning_opplan.reporting.comparison import comparison_of, comparison_tables
 from lightning_opplan.reporting.costs import cost_tables
 from lightning_opplan.reporting.html import write_report
 from lightning_opplan.reporting.terminal import FollowDisplay, SearchDisplay, edge_table, path_table
 
-__all__ = ["FollowDisplay", "SearchDisplay", "cost_tables", "edge_table", "path_table", "write_report"]
+__all__ = [
+    "FollowDisplay",
+    "SearchDisplay",
+    "comparison_of",
+    "comparison_tables",
+    "cost_tables",
+    "edge_table",
+    "path_table",
+    "write_report",
+]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from lightning_opplan.planning.curves import fit_curve, num_parameters
-from lightning_opplan.planning.graph import START, Edge, TransitionGraph
+from lightning_opplan.planning.graph import START, Edge, TransitionGraph, split_route
 from lightning_opplan.planning.search import EdgeOutcome, Outcomes
 
 __all__ = ["curve_figure", "graph_figure"]
@@ -40,6 +40,9 @@ def graph_figure(
     Returns:
         An SVG element.
     """
+    outcomes = _one_way_each(outcomes, set(winners.values()))
+    winners = {state: _base(edge) for state, edge in winners.items()}
+    chosen = [_base(edge) for edge in chosen]
     places = _places(graph)
     width = max(x for x, _ in places.values()) + 1
     low, high = min(y for _, y in places.values()), max(y for _, y in places.values())
@@ -107,6 +110,19 @@ def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, 
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.03)
     return _svg(figure)
+
+
+def _base(edge: Edge) -> Edge:
+    """The edge of the graph that an edge of a beam stands for."""
+    return Edge(split_route(edge.parent)[0], edge.child)
+
+
+def _one_way_each(outcomes: Outcomes, winners: Collection[Edge]) -> Outcomes:
+    """One outcome for every edge of the graph: of a beam's, that of the way that was chosen, or of the first."""
+    by_base: dict[Edge, EdgeOutcome] = {}
+    for edge, outcome in sorted(outcomes.items(), key=lambda item: (item[0] not in winners, item[0])):
+        by_base.setdefault(_base(edge), outcome)
+    return by_base
 
 
 def _places(graph: TransitionGraph) -> dict[str, tuple[float, float]]:

@@ -10,7 +10,17 @@ from markupsafe import Markup
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.path import OptimizationPath
-from lightning_opplan.planning.search import Outcomes, best_final, path_to, winning_edges
+from lightning_opplan.planning.search import (
+    Outcomes,
+    best_final,
+    best_so_far,
+    path_to,
+    runnable_edges,
+    searched_edges,
+    winning_edges,
+)
+from lightning_opplan.reporting.comparison import Comparison, comparison_of, cost_rows, runner_ups, spent
+from lightning_opplan.reporting.costs import hours_of, in_thousands
 from lightning_opplan.reporting.figures import curve_figure, graph_figure
 from lightning_opplan.reporting.terminal import duration
 
@@ -31,20 +41,28 @@ def write_report(dirpath: str | os.PathLike[str]) -> Path:
     """
     folder = Path(dirpath)
     plan, outcomes = Journal(folder / "journal.jsonl").read()
+    comparison = comparison_of(folder)
     file = folder / "report.html"
     temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(_render(folder.resolve().name, plan, outcomes), encoding="utf-8")
+    temporary.write_text(_render(folder.resolve().name, plan, outcomes, comparison), encoding="utf-8")
     os.replace(temporary, file)
     return file
 
 
-def _render(title: str, plan: PlanRecord, outcomes: Outcomes) -> str:
-    winners = winning_edges(plan.graph, outcomes, plan.mode)
-    final = best_final(plan.graph, outcomes, plan.mode)
+def _render(title: str, plan: PlanRecord, outcomes: Outcomes, comparison: Comparison) -> str:
+    beam = plan.search["beam"]
+    is_complete = not runnable_edges(plan.graph, outcomes, plan.mode, beam)
+    winners = winning_edges(plan.graph, outcomes, plan.mode, beam, partial=not is_complete)
+    choose = best_final if is_complete else best_so_far
+    final = choose(plan.graph, outcomes, plan.mode, beam)
     chosen = () if final is None else path_to(final, winners)
     path = None
     if final is not None:
-        path = OptimizationPath.from_outcomes(plan.graph, outcomes, final, monitor=plan.monitor, mode=plan.mode)
+        path = OptimizationPath.from_outcomes(
+            plan.graph, outcomes, final, monitor=plan.monitor, mode=plan.mode, beam=beam, partial=not is_complete
+        )
+    edges = searched_edges(plan.graph, beam)
+    kept = set(winners.values())
     environment = Environment(
         loader=PackageLoader("lightning_opplan.reporting", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -54,19 +72,30 @@ def _render(title: str, plan: PlanRecord, outcomes: Outcomes) -> str:
         plan=plan,
         outcomes=outcomes,
         path=path,
-        facts=_facts(plan, outcomes, path),
-        graph_svg=Markup(graph_figure(plan.graph, outcomes, winners=winners, chosen=chosen)),
-        rows=[
-            _row(edge, plan, outcomes, winners.get(edge.child) == edge, edge in chosen) for edge in plan.graph.edges
-        ],
+        edges=edges,
+        is_complete=is_complete,
+        is_chains=plan.search["trainings"] is not None,
+        facts=_facts(plan, outcomes, path, len(edges)),
+        comparison=comparison,
+        cost_rows=cost_rows(comparison) if comparison.grid else [],
+        runner_ups=runner_ups(plan, outcomes),
+        hours_of=hours_of,
+        in_thousands=in_thousands,
+        graph_svg=""
+        if plan.search["trainings"]
+        else Markup(graph_figure(plan.graph, outcomes, winners=winners, chosen=chosen)),
+        rows=[_row(edge, plan, outcomes, edge in kept, edge in chosen) for edge in edges],
     )
 
 
-def _facts(plan: PlanRecord, outcomes: Outcomes, path: OptimizationPath | None) -> list[tuple[str, str]]:
-    epochs = sum(outcome.epochs_run for outcome in outcomes.values())
-    seconds = sum(outcome.seconds for outcome in outcomes.values())
-    facts = [("edges done", f"{len(outcomes)} of {len(plan.graph.edges)}"), ("epochs trained", f"{epochs:g}")]
-    facts.append(("training time", duration(seconds)))
+def _facts(
+    plan: PlanRecord, outcomes: Outcomes, path: OptimizationPath | None, num_edges: int
+) -> list[tuple[str, str]]:
+    taken = spent(outcomes)
+    facts = [("edges done", f"{len(outcomes)} of {num_edges}"), ("epochs trained", f"{taken.epochs:g}")]
+    facts.append(("device time", duration(3600 * taken.device_hours)))
+    if taken.clip_frames is not None:
+        facts.append(("frames trained on", in_thousands(taken.clip_frames)))
     if path is not None:
         best = "—" if path.value is None else f"{path.value:.4f}"
         facts = [

@@ -99,12 +99,13 @@ class SearchDisplay:
         if edge in self._running and progress is not None:
             self._running[edge].progress = progress
 
-    def finish(self, path: OptimizationPath) -> None:
-        """The search is over: show all edges and the path."""
+    def finish(self, path: OptimizationPath | None) -> None:
+        """The search is over: show all edges and the path, if they make one."""
         if self.enabled:
             self._running.clear()
             self.console.print(edge_table(self.graph, self._outcomes, self.mode, beam=self.beam))
-            self.console.print(path_table(path))
+            if path is not None:
+                self.console.print(path_table(path))
 
     def _refresh(self) -> None:
         if self._live is not None:

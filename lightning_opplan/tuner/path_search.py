@@ -234,7 +234,7 @@ class PathSearchTuner:
             self.graph, outcomes, final, monitor=self.monitor, mode=self.mode, beam=self.beam, partial=not is_complete
         )
         ranks.decide(lambda: self._publish(path))
-        display.finish(path)
+        display.finish(path if self.trainings is None else None)
         if not is_complete:
             display.say(
                 f"The budget of {self.max_gpu_hours:g} GPU-hours is spent: {len(outcomes)} of "
@@ -247,7 +247,8 @@ class PathSearchTuner:
         return SearchResult(path=path, outcomes=outcomes, weights=weights, is_complete=is_complete)
 
     def _publish(self, path: OptimizationPath) -> None:
-        path.save(self.dirpath / "path.yaml")
+        if self.trainings is None:  # the states of a grid or a study are not those of the plan
+            path.save(self.dirpath / "path.yaml")
         write_report(self.dirpath)
 
     def _plan(self) -> PlanRecord:

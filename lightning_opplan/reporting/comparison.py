@@ -1,0 +1,249 @@
+"""What stands beside a search: the second best ways, the hand-tuned grid, and the variants of the path.
+
+References:
+    Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, Tables 3 and 5, section 5.4.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.journal import Journal, PlanRecord
+from lightning_opplan.planning.search import (
+    EdgeOutcome,
+    Outcomes,
+    best_so_far,
+    path_to,
+    probability_of_better,
+    winning_edges,
+)
+from lightning_opplan.reporting.costs import hours_of, in_thousands
+
+__all__ = ["Comparison", "RunnerUp", "Spent", "Strategy", "comparison_of", "comparison_tables", "runner_ups", "spent"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What trainings have taken.
+
+    Attributes:
+        epochs: Epochs trained.
+        device_hours: Hours, times devices.
+        clip_frames: Frames of clips; ``None`` where batches held none.
+    """
+
+    epochs: float
+    device_hours: float
+    clip_frames: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerUp:
+    """The second best way into a state.
+
+    Attributes:
+        state: The state.
+        winner: The way that was chosen.
+        rival: The second best one.
+        probability: That the second best one is better, by the standard errors; ``None`` where they are unknown.
+    """
+
+    state: str
+    winner: EdgeOutcome
+    rival: EdgeOutcome
+    probability: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """One way of hand-tuning: the best of its trainings.
+
+    Attributes:
+        branch: The branch.
+        steps: The way along the first axis.
+        best: By decay, the best value and the epochs that gave it; ``None`` as long as none has finished.
+    """
+
+    branch: str
+    steps: str
+    best: Mapping[str, tuple[float, int] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A search beside what it is compared with.
+
+    Attributes:
+        monitor: The metric.
+        path_value: Value at the end of the path.
+        path_observed: The validation at its last knee.
+        path_epochs: Epochs along the path.
+        search: What the search took.
+        strategies: Rows of Table 3, if the grid was run.
+        grid_best: Name, value and epochs of the best hand-tuned training.
+        grid: What the grid took.
+        grid_trainings: Trainings that have finished, and all.
+        variants: Name, value, epochs and difference to the path of every variant of section 5.4 that has finished.
+    """
+
+    monitor: str
+    path_value: float | None
+    path_observed: float | None
+    path_epochs: float
+    search: Spent
+    strategies: tuple[Strategy, ...] = ()
+    grid_best: tuple[str, float, float] | None = None
+    grid: Spent | None = None
+    grid_trainings: tuple[int, int] = (0, 0)
+    variants: tuple[tuple[str, float, float, float], ...] = ()
+
+
+def spent(outcomes: Outcomes) -> Spent:
+    """Add up what edges have taken."""
+    details = [(outcome, outcome.details or {}) for outcome in outcomes.values()]
+    frames = [facts.get("clip_frames") for _, facts in details]
+    return Spent(
+        epochs=sum(outcome.epochs_run for outcome in outcomes.values()),
+        device_hours=sum(outcome.seconds * facts.get("devices", 1) for outcome, facts in details) / 3600,
+        clip_frames=None if not frames or None in frames else float(sum(frame or 0 for frame in frames)),
+    )
+
+
+def runner_ups(plan: PlanRecord, outcomes: Outcomes) -> tuple[RunnerUp, ...]:
+    """Return the second best way into every settled state that has one, and the probability that it is better."""
+    beam = plan.search["beam"]
+    winners = winning_edges(plan.graph, outcomes, plan.mode, beam)
+    sign = 1.0 if plan.mode == "max" else -1.0
+    rows = []
+    for state in plan.graph.states[1:]:
+        if state not in winners:
+            continue
+        winner = outcomes[winners[state]]
+        others = [
+            outcome
+            for edge, outcome in outcomes.items()
+            if edge.child == state and edge != winner.edge and outcome.value is not None
+        ]
+        if others:
+            rival = max(others, key=lambda outcome: sign * (outcome.value or 0.0))
+            probability = probability_of_better(rival, winner, plan.mode)
+            rows.append(RunnerUp(state=state, winner=winner, rival=rival, probability=probability))
+    return tuple(rows)
+
+
+def comparison_of(folder: Path) -> Comparison:
+    """Read the journals in a plan's folder, that of the grid and that of the study among them."""
+    plan, outcomes = Journal(folder / "journal.jsonl").read()
+    value, observed, epochs = None, None, 0.0
+    final = best_so_far(plan.graph, outcomes, plan.mode, plan.search["beam"])
+    if final is not None:
+        winners = winning_edges(plan.graph, outcomes, plan.mode, plan.search["beam"], partial=True)
+        last = outcomes[winners[final]]
+        value, observed = last.value, dict(last.curve).get(last.knee_epoch)
+        epochs = sum(outcomes[edge].knee_epoch for edge in path_to(final, winners))
+    found = Comparison(
+        monitor=plan.monitor, path_value=value, path_observed=observed, path_epochs=epochs, search=spent(outcomes)
+    )
+    if (folder / "grid" / "journal.jsonl").is_file():
+        found = _with_grid(found, *Journal(folder / "grid" / "journal.jsonl").read())
+    if (folder / "study" / "journal.jsonl").is_file():
+        found = _with_study(found, *Journal(folder / "study" / "journal.jsonl").read())
+    return found
+
+
+def comparison_tables(found: Comparison) -> Group:
+    """Return what there is to compare as tables for the terminal."""
+    tables = []
+    if found.strategies:
+        table = _table(f"Hand-tuned ({found.monitor}; in brackets the best number of epochs)", "sampling", "strategy")
+        for name in ("step", "cosine"):
+            table.add_column(name, justify="right")
+        for row in found.strategies:
+            cells = [f"{best[0]:.4f} ({best[1]})" if best else "" for best in row.best.values()]
+            table.add_row(row.branch, row.steps, *cells)
+        tables.append(table)
+        table = _table("Planned and hand-tuned", "", found.monitor, "epochs", "device-hours", "clip-frames", "trained")
+        for title, best, epochs, cost in cost_rows(found):
+            frames = "" if cost.clip_frames is None else in_thousands(cost.clip_frames)
+            table.add_row(title, best, f"{epochs:g}", hours_of(cost.device_hours), frames, f"{cost.epochs:g} epochs")
+        tables.append(table)
+    if found.variants:
+        table = _table("Variants of the path", "variant", found.monitor, "epochs", "beside the path")
+        for name, value, epochs, difference in found.variants:
+            table.add_row(name, f"{value:.4f}", f"{epochs:g}", f"{difference:+.4f}")
+        tables.append(table)
+    return Group(*tables)
+
+
+def cost_rows(found: Comparison) -> list[tuple[str, str, float, Spent]]:
+    """Return the rows of Table 5: title, value, epochs of the result, and what finding it took."""
+    rows = []
+    if found.path_value is not None:
+        observed = "" if found.path_observed is None else f" ({found.path_observed:.4f} observed)"
+        rows.append(("optimization planning", f"{found.path_value:.4f}{observed}", found.path_epochs, found.search))
+    if found.grid_best is not None and found.grid is not None:
+        name, value, epochs = found.grid_best
+        rows.append((f"hand-tuned: {name}", f"{value:.4f}", epochs, found.grid))
+    return rows
+
+
+def _with_grid(found: Comparison, plan: PlanRecord, outcomes: Outcomes) -> Comparison:
+    values = _finals(plan, outcomes)
+    sign = 1.0 if plan.mode == "max" else -1.0
+    groups: dict[tuple[str, str], dict[str, list[tuple[float, int]]]] = {}
+    for name, facts in (plan.search["trainings"] or {}).items():
+        row = groups.setdefault((facts["branch"], " → ".join(map(str, facts["steps"]))), {"step": [], "cosine": []})
+        if name in values:
+            row[facts["decay"]].append((values[name][0], facts["epochs"]))
+    strategies = tuple(
+        Strategy(
+            branch=branch,
+            steps=steps,
+            best={
+                decay: max(found, key=lambda pair: sign * pair[0]) if found else None for decay, found in row.items()
+            },
+        )
+        for (branch, steps), row in groups.items()
+    )
+    best = max(values, key=lambda name: sign * values[name][0], default=None)
+    return Comparison(
+        **{
+            **vars(found),
+            "strategies": strategies,
+            "grid_best": None if best is None else (best, *values[best]),
+            "grid": spent(outcomes),
+            "grid_trainings": (len(values), len(plan.graph.finals)),
+        }
+    )
+
+
+def _with_study(found: Comparison, plan: PlanRecord, outcomes: Outcomes) -> Comparison:
+    values = _finals(plan, outcomes)
+    if "the path" not in values:
+        return found
+    of_path = values["the path"][0]
+    rows = tuple((name, value, epochs, value - of_path) for name, (value, epochs) in values.items())
+    return Comparison(**{**vars(found), "variants": rows})
+
+
+def _finals(plan: PlanRecord, outcomes: Outcomes) -> dict[str, tuple[float, float]]:
+    """Value and epochs of every chain that has finished, by its name."""
+    winners: Mapping[str, Edge] = winning_edges(plan.graph, outcomes, plan.mode)
+    found = {}
+    for name, state in plan.graph.finals.items():
+        value = outcomes[winners[state]].value if state in winners else None
+        if value is not None:
+            found[name] = (value, sum(outcomes[edge].knee_epoch for edge in path_to(state, winners)))
+    return found
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    return table
