@@ -341,11 +341,9 @@ class KneeStopping(Checkpoint):
         save_checkpoint_atomically(trainer, path, weights_only=self.save_weights_only)
 
     def _worth_keeping(self, decision: KneeDecision, last: float) -> set[float]:
-        """The likeliest knees, best first, and the last epoch, from which a resumed training goes on."""
-        return {
-            *[epoch for epoch in decision.plausible if epoch != last][: (self.max_checkpoints or 0) - 1 or None],
-            last,
-        }
+        """The likeliest knees, and the last epoch, from which a resumed training goes on."""
+        others = [epoch for epoch in decision.plausible if epoch != last]
+        return {*(others if self.max_checkpoints is None else others[: self.max_checkpoints - 1]), last}
 
     def _prune(self, trainer: Trainer, keep: set[float]) -> None:
         """Delete the checkpoints of all epochs but these."""

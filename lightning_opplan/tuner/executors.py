@@ -73,6 +73,11 @@ class ProcessExecutor(Executor):
     """
 
     def __init__(self, num_workers: int, *, devices: Sequence[Sequence[str]] | None = None) -> None:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RuntimeError(
+                "A script must start its search below `if __name__ == '__main__':` where edges run in processes, as each "
+                "of them imports it, too."
+            )
         if num_workers < 1:
             raise ValueError(f"`num_workers` must be at least 1, got {num_workers!r}.")
         if devices is not None and len(devices) != num_workers:
@@ -133,15 +138,6 @@ class ProcessExecutor(Executor):
         finally:
             self._slots.put(share)
 
-    def _start(self, process: Any) -> None:
-        try:
-            process.start()
-        except (EOFError, ConnectionError) as error:
-            raise RuntimeError(
-                "No process could be started. A script must start its search below `if __name__ == '__main__':`, as "
-                "every process imports it, too."
-            ) from error
-
     def _run_once(
         self, call: Callable[[], T], share: Sequence[str] | None
     ) -> tuple[tuple[bool, Any] | None, int | None]:
@@ -154,7 +150,7 @@ class ProcessExecutor(Executor):
             if self._is_closing:
                 return None, None
             process = self._context.Process(target=_child, args=(send, call, environment))
-            self._start(process)
+            process.start()
             self._processes.add(process)
         send.close()
         try:

@@ -482,7 +482,7 @@ def _terminable() -> Iterator[None]:
         return
 
     def end(*_: object) -> None:
-        raise SIGTERMException
+        raise SIGTERMException(128 + signal.SIGTERM)  # a script's exit status, as a shell reports it
 
     before = signal.signal(signal.SIGTERM, end)
     try:

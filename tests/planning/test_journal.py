@@ -3,11 +3,13 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from lightning_opplan.planning.graph import Edge
-from lightning_opplan.planning.journal import Journal, JournalError, PlanRecord
+from lightning_opplan.planning.journal import SEARCH_DEFAULTS, Journal, JournalError, PlanRecord
 from lightning_opplan.planning.search import EdgeOutcome
 from tests.planning.test_graph import lattice
 
@@ -148,3 +150,34 @@ except OSError as error:
     assert journal.file.read_bytes() == before
     assert list(journal.open(plan())) == [Edge("start", "cs/1-1")]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+ASSET = Path(__file__).parent / "assets" / "journal-schema-1.jsonl"
+
+
+def test_journal_of_the_first_schema_is_read():
+    plan, outcomes = Journal(ASSET).read()
+    assert len(outcomes) == len(plan.graph.edges) == 7
+    assert plan.search == dict(SEARCH_DEFAULTS)
+    assert (plan.knee["patience"], plan.knee["max_risk"]) == (3, 0.0)
+    assert all(outcome.standard_error is None for outcome in outcomes.values())
+
+
+def test_journal_of_the_first_schema_goes_on_in_the_second(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    lines = ASSET.read_bytes().splitlines(keepends=True)
+    journal.file.write_bytes(b"".join(lines[:4]))
+    plan, outcomes = journal.read()
+    assert journal.open(plan) == outcomes
+    after = journal.file.read_bytes().splitlines(keepends=True)
+    assert json.loads(after[0])["schema"] == 2
+    assert after[1:] == lines[1:4]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_weights_trained_again_change_the_checksum_alone(journal):
+    first = replace(outcome("cs/1-1"), details={"sha256": "a", "devices": 2})
+    journal.append(first)
+    journal.append_weights(replace(outcome("cs/1-1", 0.9), details={"sha256": "b"}))
+    _, outcomes = journal.read()
+    assert list(outcomes.values()) == [replace(first, details={"sha256": "b", "devices": 2})]

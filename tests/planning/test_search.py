@@ -1,11 +1,25 @@
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph
-from lightning_opplan.planning.search import EdgeOutcome, best_final, path_to, runnable_edges, winning_edges
+from lightning_opplan.planning.search import (
+    EdgeOutcome,
+    best_final,
+    best_so_far,
+    edges_to_run,
+    path_to,
+    probability_of_better,
+    remaining_lengths,
+    rival_of,
+    runnable_edges,
+    searched_edges,
+    winning_edges,
+)
 from tests.planning.test_graph import lattice
 
 
@@ -109,3 +123,127 @@ def test_best_branch_wins(mode, best):
     graph = lattice(lengths=2, rates=1)
     outcomes, _ = solve(graph, lambda route: float(route[-1].child.startswith("us")), mode)
     assert best_final(graph, outcomes, mode) == best
+
+
+@given(random_graphs(), st.sampled_from(["max", "min"]), st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_a_wide_beam_finds_the_best_of_all_paths(graph, mode, random):
+    """Values that depend on the whole way defeat the dynamic programme; a beam that keeps all ways is exhaustive."""
+    values = {}
+    beam = 200
+    outcomes = {}
+
+    def way_to(edge, winners):
+        return (*(each.child for each in path_to(edge.parent, winners)), edge.child)
+
+    while edges := runnable_edges(graph, outcomes, mode, beam):
+        winners = winning_edges(graph, outcomes, mode, beam)
+        way = way_to(edges[0], winners)
+        assert way not in values  # no way is trained twice
+        values[way] = random.random()
+        outcomes[edges[0]] = outcome(edges[0], values[way])
+
+    def all_ways(state):
+        if state == START:
+            return [()]
+        return [(*way, state) for parent in graph.parents(state) for way in all_ways(parent)]
+
+    finals = [way for final in graph.finals.values() for way in all_ways(final)]
+    assert set(values) == {way for state in graph.states[1:] for way in all_ways(state)}
+    final = best_final(graph, outcomes, mode, beam)
+    found = tuple(edge.child for edge in path_to(final, winning_edges(graph, outcomes, mode, beam)))
+    best = max if mode == "max" else min
+    assert values[found] == best(values[way] for way in finals)
+    assert set(outcomes) == set(searched_edges(graph, beam))
+
+
+def test_a_beam_of_two_follows_the_second_best_way():
+    graph = TransitionGraph({"a": {}, "b": {}, "c": {}}, [(START, "a"), ("a", "b"), (START, "b"), ("b", "c")])
+    outcomes = {
+        edge: outcome(edge, value) for edge, value in [((START, "a"), 0.1), (("a", "b"), 0.5), ((START, "b"), 0.4)]
+    }
+    outcomes = {Edge(*edge): found for edge, found in outcomes.items()}
+    assert runnable_edges(graph, outcomes, beam=2) == (Edge("b", "c"), Edge("b#2", "c"))
+    assert searched_edges(graph, 2)[-2:] == (Edge("b", "c"), Edge("b#2", "c"))
+    outcomes[Edge("b", "c")] = outcome(("b", "c"), 0.6)
+    outcomes[Edge("b#2", "c")] = outcome(("b#2", "c"), 0.7)
+    winners = winning_edges(graph, outcomes, beam=2)
+    assert path_to("c", winners) == (Edge(START, "b"), Edge("b#2", "c"))
+
+
+def test_names_of_ways_are_kept_for_beams():
+    with pytest.raises(ValueError, match="must name states without '#' and a number at the end, got 'a#2'"):
+        TransitionGraph({"a#2": {}}, [(START, "a#2")])
+
+
+def test_edges_with_the_longest_way_behind_them_start_first():
+    graph = TransitionGraph(
+        {"side": {}, "long": {}, "longer": {}, "end": {}},
+        [(START, "side"), (START, "long"), ("long", "longer"), ("longer", "end"), ("side", "end")],
+    )
+    assert edges_to_run(graph, {}) == (Edge(START, "long"), Edge(START, "side"))
+    assert edges_to_run(graph, {}, [Edge(START, "long")]) == (Edge(START, "side"),)
+    assert remaining_lengths(graph)[START] == 3
+
+
+def race():
+    """A state with three ways into it, of which the parents are worth 0.2, 0.8 and 0.5."""
+    names = ["a", "b", "c"]
+    graph = TransitionGraph(
+        {name: {} for name in [*names, "end"]},
+        [*((START, name) for name in names), *((name, "end") for name in names), (START, "end")],
+    )
+    outcomes = {
+        Edge(START, name): outcome((START, name), value) for name, value in zip(names, [0.2, 0.8, 0.5], strict=True)
+    }
+    return graph, outcomes
+
+
+def test_racing_runs_the_way_from_the_best_parent_first():
+    graph, outcomes = race()
+    assert edges_to_run(graph, outcomes, racing=True) == (Edge("b", "end"),)
+    assert rival_of(Edge("b", "end"), graph, outcomes) is None
+    outcomes[Edge("b", "end")] = outcome(("b", "end"), 0.9)
+    others = {Edge("a", "end"), Edge("c", "end"), Edge(START, "end")}
+    assert set(edges_to_run(graph, outcomes, racing=True)) == others
+    assert rival_of(Edge("a", "end"), graph, outcomes) == 0.9
+    outcomes[Edge("c", "end")] = outcome(("c", "end"), 0.95)
+    assert rival_of(Edge("a", "end"), graph, outcomes) == 0.9  # whatever else has finished meanwhile
+    assert rival_of(Edge(START, "end"), graph, outcomes) is None
+
+
+def test_racing_waits_for_all_parents():
+    graph, outcomes = race()
+    del outcomes[Edge(START, "c")]
+    assert edges_to_run(graph, outcomes, racing=True) == (Edge(START, "c"),)
+
+
+def test_racing_with_a_beam_must_beat_the_last_of_it():
+    graph, outcomes = race()
+    assert edges_to_run(graph, outcomes, racing=True, beam=2) == (Edge("b", "end"), Edge("c", "end"))
+    outcomes[Edge("b", "end")] = outcome(("b", "end"), 0.9)
+    outcomes[Edge("c", "end")] = outcome(("c", "end"), 0.7)
+    assert rival_of(Edge("a", "end"), graph, outcomes, beam=2) == 0.7
+    outcomes[Edge("c", "end")] = outcome(("c", "end"), None)
+    assert rival_of(Edge("a", "end"), graph, outcomes, beam=2) is None
+
+
+def test_best_so_far_prefers_a_final_state():
+    graph = TransitionGraph({"a": {}, "b": {}, "c": {}}, [(START, "a"), ("a", "b"), ("a", "c"), ("c", "b")])
+    assert best_so_far(graph, {}) is None
+    outcomes = {Edge(START, "a"): outcome((START, "a"), 0.9)}
+    assert best_so_far(graph, outcomes) == "a"
+    outcomes[Edge("a", "b")] = outcome(("a", "b"), 0.4)
+    assert best_so_far(graph, outcomes) == "b"
+    assert path_to("b", winning_edges(graph, outcomes, partial=True)) == (Edge(START, "a"), Edge("a", "b"))
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_probability_of_a_better_parent_is_that_of_normal_values(mode):
+    first = replace(outcome((START, "a"), 0.80), standard_error=0.02)
+    second = replace(outcome((START, "b"), 0.77), standard_error=0.01)
+    expected = scipy.stats.norm(-0.03 if mode == "max" else 0.03, (0.02**2 + 0.01**2) ** 0.5).sf(0)
+    assert probability_of_better(second, first, mode) == pytest.approx(expected)
+    assert probability_of_better(replace(second, standard_error=None), first, mode) is None
+    same = replace(first, standard_error=0.0)
+    assert probability_of_better(same, same, mode) == 0.5

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -67,15 +68,15 @@ def tuner(dirpath, **options):
     )  # fmt: skip
     defaults = {
         "model": Classifier, "data": Quadrants, "trainer": trainer, "monitor": "val/score", "start_value": -1.0,
-        "dirpath": dirpath, "knee": {"patience": 3, "min_points": 5}, "progress": False,
+        "dirpath": dirpath, "knee": {"patience": 3, "min_points": 5}, "progress": False, "num_threads": 1,
     }  # fmt: skip
     return PathSearchTuner(options.pop("graph", None) or graph(), **{**defaults, **options})
 
 
-def fingerprint(result, dirpath):
+def fingerprint(result, dirpath, plan=None):
     """All that two equal searches must share, to the last bit; of weights, those that were kept."""
     weights = {}
-    for edge in winning_edges(graph(), result.outcomes).values():
+    for edge in winning_edges(plan or graph(), result.outcomes).values():
         outcome = result.outcomes[edge]
         (folder,) = Path(dirpath).glob(f"edges/*_{edge.parent}--{edge.child}")
         state = torch.load(folder / outcome.weights, weights_only=True)["state_dict"]
@@ -88,9 +89,13 @@ def fingerprint(result, dirpath):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     torch.set_num_threads(1)
     folder, devices = sys.argv[1], int(sys.argv[2])
     strategy = "ddp" if devices > 1 else "auto"
-    found = tuner(folder, devices=devices, strategy=strategy).search()
+    executor = sys.argv[3] if len(sys.argv) > 3 else "in_process"
+    rates = (0.1, 0.01)[: int(sys.argv[4])] if len(sys.argv) > 4 else (0.1, 0.01)
+    plan = graph(rates)
+    found = tuner(folder, graph=plan, devices=devices, strategy=strategy, executor=executor, num_threads=1).search()
     name = f"result-{os.environ.get('LOCAL_RANK', 0)}.json"
-    Path(folder, name).write_text(json.dumps(fingerprint(found, folder)))
+    Path(folder, name).write_text(json.dumps(fingerprint(found, folder, plan)))

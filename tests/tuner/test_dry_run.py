@@ -1,0 +1,59 @@
+import pytest
+
+from lightning_opplan.planning.graph import Axis
+from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
+from lightning_opplan.tuner.dry_run import estimate_cost, measure_state
+from tests.tuner import toy
+
+AXES = [
+    Axis("batch", [{"data.batch_size": size} for size in (8, 32)], reversible=True),
+    Axis("rate", [{"model.lr": rate} for rate in (0.1, 0.01)]),
+]
+
+
+def test_a_few_batches_of_a_state_are_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    batches = []
+    step = toy.Classifier.training_step
+    monkeypatch.setattr(toy.Classifier, "training_step", lambda self, *args: batches.append(1) or step(self, *args))
+    cost = measure_state(toy.tuner(tmp_path).recipe, {"data.batch_size": 8})
+    assert (cost.train_batches, cost.val_batches, cost.max_epochs, cost.devices) == (20, 1, 12, 1)
+    assert cost.clip_frames == 160
+    assert cost.weights == 4 * (2 * 8 + 8 + 8 * 2 + 2)
+    assert cost.train_seconds > 0
+    assert cost.epoch_seconds == pytest.approx(20 * cost.train_seconds + cost.val_seconds)
+    assert len(batches) == 7
+    assert not list(tmp_path.iterdir())  # nothing is left behind
+
+
+def test_estimate_adds_up(tmp_path):
+    graph, recipe = toy.graph(), toy.tuner(tmp_path).recipe
+    trainings = hand_tuned_trainings(axes=AXES, epochs=[6, 12])
+    cost = estimate_cost(graph, recipe, outcomes={}, trainings=trainings, patience=3)
+    assert cost.epochs == 12  # max_epochs
+    expected = sum(12 * cost.states[edge.child].epoch_seconds for edge in graph.edges) / 3600
+    assert cost.hours == pytest.approx(expected)
+    assert cost.wall_hours[1] == pytest.approx(expected)
+    assert cost.critical_hours <= cost.wall_hours[max(cost.wall_hours)] <= expected
+    assert cost.clip_frames == 12 * 160 * len(graph.edges)
+    assert cost.peak_disk[0] < cost.peak_disk[1]
+    assert cost.grid_trainings == 8
+    slowest = max(state.epoch_seconds for state in cost.states.values())
+    quickest = min(state.epoch_seconds for state in cost.states.values())
+    assert 72 * quickest <= 3600 * cost.grid_hours <= 72 * slowest  # 4 trainings of 6 epochs, 4 of 12
+
+
+def test_estimate_of_a_search_under_way_goes_by_what_it_took(tmp_path):
+    tuner = toy.tuner(tmp_path)
+    outcomes = tuner.search().outcomes
+    some = dict(list(outcomes.items())[:3])
+    cost = estimate_cost(toy.graph(), tuner.recipe, outcomes=some)
+    assert cost.is_known
+    assert cost.epochs == pytest.approx(sum(outcome.epochs_run for outcome in some.values()) / 3)
+    assert set(cost.edges) == set(toy.graph().edges) - set(some)
+    assert estimate_cost(toy.graph(), tuner.recipe, outcomes=outcomes).hours == 0
+
+
+def test_budget_of_epochs_bounds_the_estimate(tmp_path):
+    cost = estimate_cost(toy.graph(), toy.tuner(tmp_path).recipe, outcomes={}, max_epochs_per_edge=4)
+    assert cost.epochs == 4

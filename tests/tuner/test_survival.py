@@ -1,0 +1,228 @@
+"""What a search survives: kills of anything, requests to end, damaged files, a full disk, a second driver."""
+
+import json
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import Trainer
+
+from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.options import ExecutorOptions
+from lightning_opplan.planning.search import winning_edges
+from lightning_opplan.tuner.edge import MAX_CHECKPOINTS
+from lightning_opplan.tuner.lock import FileLock, LockedError
+from lightning_opplan.tuner.path_search import EdgeError
+from tests.conftest import PROJECT, Points, Scripted
+from tests.tuner import toy
+from tests.tuner.survival import Driver, assert_clean, edges_of, killed_search
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return Driver(tmp_path_factory.mktemp("whole") / "run", "processes").finish()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_search_in_processes_survives_random_kills(tmp_path, undisturbed):
+    """Of the search, its workers, and the server of these; `python -m tests.tuner.survival` does more."""
+    generator = random.Random(1)
+    victims = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        victims += killed_search(folder, generator)
+        assert json.loads((folder / "result-0.json").read_text()) == undisturbed
+        assert_clean(folder, len(undisturbed["edges"]))
+    assert victims
+
+
+@pytest.mark.slow
+def test_processes_find_what_this_process_finds(tmp_path, undisturbed):
+    assert Driver(tmp_path / "run", "in_process").finish() == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "ctrl-c"])
+def test_search_that_is_told_to_end_takes_everything_with_it(tmp_path, undisturbed, number):
+    driver = Driver(tmp_path / "run", "processes")
+    while not driver.workers():
+        assert driver.process.poll() is None
+        time.sleep(0.02)
+    driver.process.send_signal(number)
+    assert driver.process.wait(60) != 0
+    assert driver.wait_for_others() < 5
+    assert Driver(tmp_path / "run", "processes").finish() == undisturbed
+    assert_clean(tmp_path / "run", len(undisturbed["edges"]))
+
+
+@pytest.mark.slow
+def test_killed_rank_of_an_edge_is_survived(tmp_path):
+    """An edge on two processes; one of its ranks is killed, and the edge starts again from its last epoch."""
+    expected = Driver(tmp_path / "whole", "processes", devices=2, rates=1).finish()
+    folder = tmp_path / "killed"
+    driver = Driver(folder, "processes", devices=2, rates=1)
+    ranks = []
+    while not ranks:
+        assert driver.process.poll() is None
+        ranks = [
+            p for p in driver.others() if p.environ().get("LOCAL_RANK") == "1" and "tuner.worker" in str(p.cmdline())
+        ]
+        time.sleep(0.02)
+    time.sleep(1)
+    ranks[0].kill()
+    assert driver.finish() == expected
+    assert_clean(folder, len(expected["edges"]))
+
+
+def test_second_search_in_a_folder_is_refused(tmp_path):
+    tmp_path.joinpath("run").mkdir()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with FileLock(tmp_path / "run" / "lock"):
+            os.write(write, b"x")
+            time.sleep(60)
+        os._exit(0)
+    os.read(read, 1)
+    with pytest.raises(LockedError, match=f"is in use by process {child} on .*, since 20"):
+        toy.tuner(tmp_path / "run").search()
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    toy.tuner(tmp_path / "run", max_epochs=2).search()
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_damaged_weights_are_trained_again_from_the_parent(tmp_path, damage):
+    """The first edge of the path, whose weights a further edge needs."""
+    expected = toy.tuner(tmp_path / "whole").search()
+    folder = tmp_path / "damaged"
+    toy.tuner(folder).search()
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_text("".join(lines[:-2]))  # the two edges into the last state are to come
+    for name in ("005", "006"):
+        for file in folder.glob(f"edges/{name}_*/outcome.json"):
+            file.unlink()
+    needed = winning_edges(toy.graph(), expected.outcomes)["2-1"]
+    (weights,) = folder.glob(f"edges/*_{needed.parent}--2-1/weights.ckpt")
+    content = weights.read_bytes()
+    if damage == "cut":
+        weights.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        weights.write_bytes(content[:600] + bytes([content[600] ^ 1]) + content[601:])
+    else:
+        weights.unlink()
+    with pytest.warns(UserWarning, match=f"The weights of {needed} are damaged or gone; the edge is trained again"):
+        result = toy.tuner(folder).search()
+    assert toy.fingerprint(result, folder) == toy.fingerprint(expected, tmp_path / "whole")
+    assert [kind for kind, edge in edges_of(folder) if edge == tuple(needed)] == ["edge", "weights"]
+    assert weights.read_bytes() == content
+
+
+def test_damaged_weights_of_the_result_are_trained_again(tmp_path):
+    result = toy.tuner(tmp_path).search()
+    content = result.weights.read_bytes()
+    result.weights.write_bytes(b"")
+    with pytest.warns(UserWarning, match="are damaged or gone"):
+        assert toy.tuner(tmp_path).search().path == result.path
+    assert result.weights.read_bytes() == content
+
+
+@pytest.mark.parametrize("executor", ["in_process", "processes"])
+def test_full_disk_ends_the_search_and_the_same_command_goes_on(tmp_path, executor, monkeypatch):
+    """Files above a size cannot be written, which is what a full disk looks like to a writer."""
+    expected = toy.tuner(tmp_path / "whole", num_threads=1).search()
+    folder = tmp_path / "full"
+    code = (
+        "import sys, resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
+        "from tests.tuner import toy\n"
+        "if __name__ == '__main__':\n"
+        f"    toy.tuner({str(folder)!r}, num_threads=1, executor={executor!r}).search()\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "OSError" in result.stderr or "EdgeError" in result.stderr
+    assert re.search(r"File too large|could not be written", result.stderr)
+    found = toy.tuner(folder, num_threads=1).search()
+    assert toy.fingerprint(found, folder) == toy.fingerprint(expected, tmp_path / "whole")
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_error_of_an_edge_elsewhere_says_where_its_traceback_is(tmp_path):
+    class Failing(toy.Classifier):
+        def training_step(self, batch, batch_idx):
+            raise ZeroDivisionError("in the model")
+
+    with pytest.raises(EdgeError, match="→ .*: ZeroDivisionError: in the model The whole traceback is in ") as caught:
+        toy.tuner(tmp_path, model=Failing, executor="processes").search()
+    log = Path(re.search(r"is in (.*)\.$", str(caught.value))[1])
+    assert "in training_step" in log.read_text()
+    assert len((tmp_path / "journal.jsonl").read_text().splitlines()) == 1
+
+
+def test_message_of_ours_comes_without_a_traceback(tmp_path):
+    with pytest.raises(
+        EdgeError, match=r"→ .*: `monitor` must be a metric that validation logs, got 'val/no'.*[^.]\?$|\.$"
+    ):
+        toy.tuner(tmp_path, monitor="val/no", executor="processes").search()
+
+
+def test_edge_that_dies_again_and_again_ends_the_search(tmp_path):
+    class Dying(toy.Classifier):
+        def training_step(self, batch, batch_idx):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    options = ExecutorOptions(name="processes", num_workers=1, max_restarts=2)
+    with pytest.raises(EdgeError, match="was ended by signal SIGKILL before it had a result. This was try 3; see "):
+        toy.tuner(tmp_path, model=Dying, executor=options).search()
+
+
+def test_search_keeps_to_the_checkpoints_that_were_announced(tmp_path):
+    """A metric that never settles makes every epoch a plausible knee."""
+    most = 0
+
+    class Counting(Scripted):
+        def __init__(self, lr=0.1):
+            super().__init__([0.5 + 0.1 * (-1) ** n for n in range(60)], lr=lr)
+
+        def on_train_epoch_start(self):
+            nonlocal most
+            most = max(most, len(list(tmp_path.glob("run/edges/*/resume/*.ckpt"))))
+
+    tuner = toy.tuner(
+        tmp_path / "run", model=Counting, data=Points, monitor="val/acc", knee={"patience": 50},
+        graph=toy.TransitionGraph({"a": {"model.lr": 0.1}}, [("start", "a")]),
+        trainer=partial(Trainer, accelerator="cpu", logger=False, max_epochs=40),
+    )  # fmt: skip
+    tuner.search()
+    assert most == MAX_CHECKPOINTS
+
+
+def test_losing_weights_go_as_soon_as_they_have_lost(tmp_path):
+    kept = []
+
+    class Watching(toy.Classifier):
+        def on_train_start(self):
+            kept.append({file.parent.name.partition("_")[2] for file in tmp_path.glob("edges/*/weights.ckpt")})
+
+    result = toy.tuner(tmp_path, model=Watching).search()
+    winners = winning_edges(toy.graph(), result.outcomes)
+    loser = next(edge for edge in (Edge("start", "2-1"), Edge("1-1", "2-1")) if winners["2-1"] != edge)
+    assert f"{loser.parent}--2-1" not in kept[-1]
+    assert all(len(names) <= len(toy.graph().states) - 1 for names in kept)
