@@ -10,6 +10,7 @@ import yaml
 
 from lightning_opplan import OptimizationPath
 from lightning_opplan.cli import OpplanCLI, main
+from lightning_opplan.planning.journal import Journal
 from tests.conftest import PROJECT
 
 CONFIG = {
@@ -295,6 +296,108 @@ def test_errors_of_others_keep_their_traceback(config):
 def test_trainer_class_must_be_a_class():
     with pytest.raises(ValueError, match="`trainer_class` must be a class"):
         OpplanCLI(trainer_class=lambda: None, args=[])
+
+
+def test_dry_run_trains_no_edge_and_says_what_it_would_cost(tmp_path, config, capsys):
+    main(["plan", "--config", config(plan__grid={"epochs": [8]}), "--dry-run"])
+    out = capsys.readouterr().out
+    for words in ("epochs per edge", "device-hours", "critical path", "disk, at most", "hand-tuned grid, 4 trainings"):
+        assert words in out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_find_what_this_process_finds(tmp_path, config):
+    here = main(["plan", "--config", config(plan__num_threads=1)]).result
+    words = ["--plan.executor.name", "processes", "--plan.dirpath", str(tmp_path / "elsewhere")]
+    there = main(["plan", "--config", config(plan__num_threads=1), *words]).result
+    assert there.path == here.path
+    assert {e: o.curve for e, o in there.outcomes.items()} == {e: o.curve for e, o in here.outcomes.items()}
+
+
+def test_grid_and_study_stand_beside_the_plan(tmp_path, config, capsys):
+    file = config(plan__grid={"epochs": [4, 6]})
+    run = tmp_path / "run"
+    path = main(["plan", "--config", file]).result.path
+    grid = main(["grid", "--config", file]).result
+    stages = {step.state for step in grid.path.steps}
+    assert len({edge.child for edge in grid.outcomes}) == 14
+    assert all(outcome.knee_epoch == outcome.epochs_run for outcome in grid.outcomes.values())
+    assert grid.path.total_epochs in (4, 6)
+    assert stages
+    assert not (run / "grid" / "path.yaml").exists()
+
+    capsys.readouterr()
+    study = main(["study", "--config", file]).result
+    out = capsys.readouterr().out
+    assert "Planned and hand-tuned" in out
+    assert "the path" in out
+    assert "skip" in out
+    assert study.is_complete
+    html = (run / "report.html").read_text()
+    for words in (
+        "Planned and hand-tuned",
+        "Variants of the path",
+        "How sure the choice is",
+        f"skip {path.steps[0].state}",
+    ):
+        assert words in html
+
+    main(["report", str(run)])
+    assert "Variants of the path" in capsys.readouterr().out
+    before = (run / "grid" / "journal.jsonl").read_bytes()
+    main(["grid", "--config", file])  # trains nothing
+    assert (run / "grid" / "journal.jsonl").read_bytes() == before
+
+
+def test_study_needs_a_path(config, capsys):
+    assert "path.yaml': no such file" in fails(capsys, "study", "--config", config())
+
+
+def test_grid_needs_axes(config, capsys):
+    graph = {"states": {"a": {"model.lr": 0.1}}, "edges": [["start", "a"]]}
+    assert "must have `axes` for a hand-tuned grid" in fails(capsys, "grid", "--config", config(plan__graph=graph))
+
+
+def test_budget_ends_with_the_best_so_far_and_a_larger_one_goes_on(tmp_path, config, capsys):
+    file = config()
+    first = main(["plan", "--config", file, "--plan.max_gpu_hours", "1e-7"]).result
+    assert not first.is_complete
+    assert len(first.outcomes) == 1
+    assert "The budget of 1e-07 GPU-hours is spent: 1 of 7 edges have finished" in capsys.readouterr().out
+    assert "The search has not finished: 1 of 7 edges are done." in (tmp_path / "run" / "report.html").read_text()
+    assert OptimizationPath.load(tmp_path / "run" / "path.yaml") == first.path
+    second = main(["plan", "--config", file, "--plan.max_gpu_hours", "1"]).result
+    assert second.is_complete
+    assert set(first.outcomes) < set(second.outcomes)
+
+
+def test_epochs_of_an_edge_can_be_capped(config):
+    result = main(["plan", "--config", config(), "--plan.max_epochs_per_edge", "3"]).result
+    assert max(outcome.epochs_run for outcome in result.outcomes.values()) == 3
+
+
+def test_fast_preset_races_and_stops_by_confidence(tmp_path, config):
+    file = config(trainer__max_epochs=40, plan__preset="fast")
+    main(["plan", "--config", file])
+    plan, _ = Journal(tmp_path / "run" / "journal.jsonl").read()
+    assert plan.search["racing"]
+    assert plan.knee["max_risk"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plan.beam", "0"], "opplan: `beam` must be at least 1, got 0."),
+        (["--plan.max_gpu_hours", "0"], "opplan: `max_gpu_hours` must be above 0, got 0.0."),
+        (["--plan.executor.devices_per_edge", "2", "--plan.executor.name", "processes"], "must divide the 1 devices"),
+    ],
+    ids=["beam", "budget", "devices"],
+)
+def test_wrong_options_of_the_search_are_one_sentence(config, capsys, words, message):
+    error = fails(capsys, "plan", "--config", config(), *words)
+    assert message in error
+    assert len(error.splitlines()) == 1
 
 
 def test_program_and_module_are_the_same():

@@ -75,8 +75,8 @@ class ProcessExecutor(Executor):
     def __init__(self, num_workers: int, *, devices: Sequence[Sequence[str]] | None = None) -> None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise RuntimeError(
-                "A script must start its search below `if __name__ == '__main__':` where edges run in processes, as each "
-                "of them imports it, too."
+                "A script must start its search below `if __name__ == '__main__':` where edges run in processes, as "
+                "each of them imports it, too."
             )
         if num_workers < 1:
             raise ValueError(f"`num_workers` must be at least 1, got {num_workers!r}.")

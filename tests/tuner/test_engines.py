@@ -26,20 +26,25 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("here")
-    return toy.fingerprint(toy.tuner(folder, num_threads=1).search(), folder)
+    return toy.fingerprint(toy.tuner(folder).search(), folder)
 
 
 @pytest.mark.parametrize("name", ["dask", "slurm"])
-def test_engine_finds_what_this_process_finds(tmp_path, here, name):
+def test_engine_finds_what_this_process_finds(tmp_path, name):
+    graph = toy.graph((0.1,))
+    here = toy.tuner(tmp_path / "here", graph=graph).search()
     options = ExecutorOptions(name=name, num_workers=2, address="local" if name == "slurm" else None)
-    found = toy.tuner(tmp_path, executor=options, num_threads=1).search()
-    assert toy.fingerprint(found, tmp_path) == here
+    there = toy.tuner(tmp_path / "there", graph=graph, executor=options).search()
+    found, expected = (
+        toy.fingerprint(result, tmp_path / name, graph) for result, name in ((there, "there"), (here, "here"))
+    )
+    assert found == expected
 
 
 def test_given_executor_of_concurrent_futures_does(tmp_path, here):
     """Any object with the seam: here threads, each of which waits for a process of its own."""
     with ThreadPoolExecutor(1) as executor:
-        found = toy.tuner(tmp_path, executor=executor, num_threads=1).search()
+        found = toy.tuner(tmp_path, executor=executor).search()
     assert toy.fingerprint(found, tmp_path) == here
 
 
@@ -79,7 +84,7 @@ def test_ray_with_four_workers_finds_the_same_when_one_is_killed(tmp_path, here,
     monkeypatch.setattr(RayExecutor, "submit", and_kill)
     try:
         options = ExecutorOptions(name="ray", num_workers=4)
-        found = toy.tuner(tmp_path, executor=options, num_threads=1).search()
+        found = toy.tuner(tmp_path, executor=options).search()
     finally:
         ray.shutdown()
     assert killed[2] is not None

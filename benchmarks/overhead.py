@@ -1,0 +1,161 @@
+"""What the search itself takes: beside a bare Trainer.fit, in memory over many edges, and beside the scheduling bound.
+
+python benchmarks/overhead.py                # seconds per edge beyond a bare fit, and memory over 200 edges
+python benchmarks/overhead.py --sleep 4      # wall time of sleeping edges on 1, 2, 4 and 8 workers
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_opplan import Axis, KneeStopping, PathSearchTuner, TransitionGraph
+from lightning_opplan.planning.cost import schedule_bound
+from lightning_opplan.planning.options import ExecutorOptions
+from lightning_opplan.tuner.edge import hushed
+
+EPOCHS = 4
+
+
+class Model(LightningModule):
+    """A small network that also sleeps for a given time per epoch."""
+
+    def __init__(self, seconds: float = 0.0, clip: int = 0, rate: int = 0) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = nn.Linear(16, 16)
+        self.seconds = seconds
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return self.layer(batch[0]).pow(2).mean()
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self.layer(batch[0]).pow(2).mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+
+class Data(LightningDataModule):
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(torch.ones(8, 16)), 8)
+
+    val_dataloader = train_dataloader
+
+
+def chain(length: int) -> TransitionGraph:
+    names = [f"s{number}" for number in range(length)]
+    return TransitionGraph({name: {} for name in names}, list(zip(["start", *names], names, strict=False)))
+
+
+def tuner(folder: str, graph: TransitionGraph, **options: Any) -> PathSearchTuner:
+    trainer = partial(Trainer, accelerator="cpu", logger=False, max_epochs=EPOCHS)
+    settings = {"model": Model, "data": Data, "trainer": trainer, "monitor": "val/loss", "mode": "min"}
+    return PathSearchTuner(graph, **{**settings, "dirpath": folder, "progress": False, "num_threads": 1, **options})
+
+
+def bare_fit(folder: Path) -> float:
+    """Seconds of what an edge does: y₀, the epochs with a checkpoint each, by hand."""
+    started = time.monotonic()
+    stopping = KneeStopping("val/loss", mode="min", dirpath=str(folder / "checkpoints"))
+    trainer = Trainer(
+        accelerator="cpu", logger=False, max_epochs=EPOCHS, callbacks=[stopping], enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder,
+    )  # fmt: skip
+    model, data = Model(), Data()
+    trainer.validate(model, data, verbose=False)
+    trainer.fit(model, data)
+    return time.monotonic() - started
+
+
+def print_overhead(num_edges: int) -> None:
+    """Edges of a chain, each beside a bare fit; and the memory of the process meanwhile."""
+    torch.set_num_threads(1)
+    memory: list[float] = []
+    times: list[float] = []
+    last = time.monotonic()
+
+    def listen(*_: Any) -> None:
+        memory.append(psutil.Process().memory_info().rss / 2**20)
+
+    with tempfile.TemporaryDirectory() as place, hushed():
+        fits = [bare_fit(Path(place, f"bare-{number}")) for number in range(30)]
+        plan = tuner(place + "/plan", chain(num_edges))
+        build = plan.recipe.build
+
+        class Timed:
+            check, describe, build_trainer = plan.recipe.check, plan.recipe.describe, plan.recipe.build_trainer
+
+            def build(self, *args: Any, **options: Any) -> Any:
+                nonlocal last
+                now = time.monotonic()
+                times.append(now - last)
+                last = now
+                listen()
+                return build(*args, **options)
+
+        plan.recipe = Timed()
+        plan.search()
+    per_edge, per_fit = statistics.median(times[5:]), statistics.median(fits[5:])
+    print(
+        f"bare fit of {EPOCHS} epochs: {per_fit:.3f} s; edge: {per_edge:.3f} s; overhead: {per_edge - per_fit:.3f} s"
+    )
+    quarter = num_edges // 4
+    first, end = statistics.mean(memory[quarter : 2 * quarter]), statistics.mean(memory[-quarter:])
+    print(f"memory over {num_edges} edges: {first:.0f} MiB in the second quarter, {end:.0f} MiB in the last")
+
+
+def print_sleeping(seconds: float, reversible: list[bool]) -> None:
+    """Wall time of whole searches over equal edges, beside the bound by the length of one edge."""
+    branches = {"a": {"trainer.log_every_n_steps": 1}, "b": {"trainer.log_every_n_steps": 2}}
+    table = Table(title=f"Edges that sleep for {seconds:g} s; wall time / bound = ratio")
+    for name in ("graph", *(f"{workers} workers" for workers in (1, 2, 4, 8))):
+        table.add_column(name)
+    for extended in reversible:
+        axes = [
+            Axis("clip", [{"model.clip": number} for number in range(3)], reversible=extended),
+            Axis("rate", [{"model.rate": number} for number in range(3)]),
+        ]
+        graph = TransitionGraph.lattice(axes=axes, branches=branches)
+        cells = []
+        for workers in (1, 2, 4, 8):
+            options = ExecutorOptions(name="processes", num_workers=workers)
+            model = partial(Model, seconds=seconds / EPOCHS)
+            with tempfile.TemporaryDirectory() as place:
+                started = time.monotonic()
+                tuner(place, graph, model=model, executor=options, start_value=1.0).search()
+                wall = time.monotonic() - started
+            bound = schedule_bound(graph, dict.fromkeys(graph.edges, seconds), workers)
+            cells.append(f"{wall:.1f} / {bound:.0f} = {wall / bound:.3f}")
+            print("extended" if extended else "basic", workers, cells[-1], flush=True)
+        table.add_row("extended" if extended else "basic", *cells)
+    Console(width=130).print(table)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--edges", type=int, default=200)
+    parser.add_argument("--sleep", type=float, help="Seconds that an edge sleeps.")
+    options = parser.parse_args()
+    if options.sleep is None:
+        print_overhead(options.edges)
+    else:
+        print_sleeping(options.sleep, [False, True])
+
+
+if __name__ == "__main__":
+    main()
