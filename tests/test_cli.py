@@ -301,7 +301,7 @@ def test_trainer_class_must_be_a_class():
 def test_dry_run_trains_no_edge_and_says_what_it_would_cost(tmp_path, config, capsys):
     main(["plan", "--config", config(plan__grid={"epochs": [8]}), "--dry-run"])
     out = capsys.readouterr().out
-    for words in ("epochs per edge", "device-hours", "critical path", "disk, at most", "hand-tuned grid, 4 trainings"):
+    for words in ("epochs per edge", "device time", "critical path", "disk, at most", "hand-tuned grid, 4 trainings"):
         assert words in out
     assert not (tmp_path / "run").exists()
 

@@ -167,7 +167,7 @@ def comparison_tables(found: Comparison) -> Group:
             cells = [f"{best[0]:.4f} ({best[1]})" if best else "" for best in row.best.values()]
             table.add_row(row.branch, row.steps, *cells)
         tables.append(table)
-        table = _table("Planned and hand-tuned", "", found.monitor, "epochs", "device-hours", "clip-frames", "trained")
+        table = _table("Planned and hand-tuned", "", found.monitor, "epochs", "device time", "clip-frames", "trained")
         for title, best, epochs, cost in cost_rows(found):
             frames = "" if cost.clip_frames is None else in_thousands(cost.clip_frames)
             table.add_row(title, best, f"{epochs:g}", hours_of(cost.device_hours), frames, f"{cost.epochs:g} epochs")

@@ -18,17 +18,24 @@ def cost_tables(graph: TransitionGraph, cost: CostEstimate) -> Group:
         graph: The graph.
         cost: The estimate.
     """
-    states = Table(title="States", box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
+    states = Table(
+        title="States: edges into each, and an epoch",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        title_justify="left",
+        pad_edge=False,
+    )
     states.add_column("state", no_wrap=True)
-    for name in ("edges into it", "batches per epoch", "time per epoch", "clip-frames per epoch", "device-hours"):
-        states.add_column(name, justify="right")
+    for name in ("edges", "batches", "val.", "epoch", "frames", "device time"):
+        states.add_column(name, justify="right", no_wrap=True)
     for state, each in cost.states.items():
         number = sum(edge.child == state for edge in cost.edges)
         hours = number * cost.epochs * each.epoch_seconds * each.devices / 3600
         states.add_row(
             state,
             str(number),
-            f"{each.train_batches} + {each.val_batches} val.",
+            str(each.train_batches),
+            str(each.val_batches),
             duration(each.epoch_seconds) if each.epoch_seconds >= 10 else f"{each.epoch_seconds:.2f} s",
             in_thousands(each.clip_frames),
             hours_of(hours),
@@ -42,8 +49,8 @@ def cost_tables(graph: TransitionGraph, cost: CostEstimate) -> Group:
     )
     total.add_row("states, edges to run", f"{len(cost.states)}, {len(cost.edges)} of {len(graph.edges)}")
     total.add_row("epochs per edge", f"{cost.epochs:.3g} ({source})")
-    total.add_row("device-hours", hours_of(cost.hours))
-    total.add_row("clip-frames", in_thousands(cost.clip_frames))
+    total.add_row("device time (hours × devices)", hours_of(cost.hours))
+    total.add_row("clip-frames to train on", in_thousands(cost.clip_frames))
     wall = ", ".join(f"{hours_of(hours)} with {number}" for number, hours in cost.wall_hours.items())
     total.add_row("wall time, by edges at a time", wall)
     chain = " → ".join(dict.fromkeys(state for edge in cost.critical_path for state in edge))
