@@ -317,7 +317,8 @@ def _window(
     current = active[0] if active else len(outcomes)
     # Edges that run far apart, in two branches, are brought together by leaving out what has finished.
     if active and active[-1] - active[0] >= rows:
-        open_edges = tuple(edge for edge in edges if edge not in outcomes)
-        return open_edges[:rows]
-    first = min(max(current - rows * 2 // 3, 0), len(edges) - rows)
+        shown = sorted(edges, key=lambda edge: (edge not in running, edge in outcomes))[:rows]
+        return tuple(edge for edge in edges if edge in shown)
+    last = active[-1] if active else current
+    first = min(max(current - rows * 2 // 3, last - rows + 1, 0), len(edges) - rows)
     return edges[first : first + rows]

@@ -56,6 +56,37 @@ def test_table_fits_the_terminal(finished):
     assert any("9 more edges" in line for line in lines)
 
 
+@pytest.mark.parametrize("rows", [4, 6, 10])
+@pytest.mark.parametrize("places", [(0, 3), (2, 9), (0, 13), (12, 13)], ids=str)
+def test_table_shows_all_running_edges_however_far_apart(places, rows):
+    graph = lattice(lengths=2, rates=2)
+    done = {edge: EdgeOutcome(edge=edge, value=0.5, knee_epoch=1, epochs_run=3) for edge in graph.edges[:2]}
+    cells = ("0.5000", "4?", "7", "12 s", "running")
+    running = {graph.edges[place]: cells for place in places}
+    lines = text(edge_table(graph, done, running=running, max_rows=rows)).splitlines()
+    assert sum(line.rstrip().endswith("running") and "12 s" in line for line in lines) == 2
+
+
+def test_table_of_a_beam_has_a_row_for_each_way():
+    graph = lattice(lengths=2, rates=1, branches=())
+    lines = text(edge_table(graph, {}, beam=2)).splitlines()
+    assert any("1-1" in line and "2-1" in line for line in lines)
+    assert "0 of 3 edges done" in "".join(lines)
+
+
+def test_sentences_are_printed_once_and_progress_from_elsewhere_is_shown():
+    graph = lattice(lengths=2, rates=1)
+    console = recording(terminal=False)
+    display = SearchDisplay(graph, "max", console=console)
+    with display:
+        display.say("Edges run by ray, up to 4 at a time.")
+        display.start(graph.edges[0])
+        display.progress(graph.edges[0], (3, 0.25, 2))
+        display.progress(graph.edges[1], (3, 0.25, 2))  # not started: left out
+        assert "0.2500" in text(display._table())
+    assert console.export_text().count("Edges run by ray") == 1
+
+
 def test_path_table_names_settings(finished):
     graph, outcomes = finished
     path = OptimizationPath.from_outcomes(graph, outcomes, best_final(graph, outcomes), monitor="val/acc")
