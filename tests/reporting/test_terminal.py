@@ -68,10 +68,11 @@ def test_table_shows_all_running_edges_however_far_apart(places, rows):
 
 
 def test_table_of_a_beam_has_a_row_for_each_way():
-    graph = lattice(lengths=2, rates=1, branches=())
-    lines = text(edge_table(graph, {}, beam=2)).splitlines()
-    assert any("1-1" in line and "2-1" in line for line in lines)
-    assert "0 of 3 edges done" in "".join(lines)
+    graph = lattice(lengths=2, rates=2, branches=())
+    lines = text(edge_table(graph, {}, beam=2))
+    assert "0 of 10 edges done" in lines  # two ways into 2-1 and into 1-2, hence three edges more
+    assert "2-1#2" in lines
+    assert "1-1#2" not in lines
 
 
 def test_sentences_are_printed_once_and_progress_from_elsewhere_is_shown():
