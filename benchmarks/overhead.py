@@ -118,20 +118,20 @@ def print_overhead(num_edges: int) -> None:
     print(f"memory over {num_edges} edges: {first:.0f} MiB in the second quarter, {end:.0f} MiB in the last")
 
 
-def print_sleeping(seconds: float, reversible: list[bool]) -> None:
+def print_sleeping(seconds: float, counts: list[int]) -> None:
     """Wall time of whole searches over equal edges, beside the bound by the length of one edge."""
     branches = {"a": {"trainer.log_every_n_steps": 1}, "b": {"trainer.log_every_n_steps": 2}}
     table = Table(title=f"Edges that sleep for {seconds:g} s; wall time / bound = ratio")
-    for name in ("graph", *(f"{workers} workers" for workers in (1, 2, 4, 8))):
+    for name in ("graph", *(f"{workers} workers" for workers in counts)):
         table.add_column(name)
-    for extended in reversible:
+    for extended in (False, True):
         axes = [
             Axis("clip", [{"model.clip": number} for number in range(3)], reversible=extended),
             Axis("rate", [{"model.rate": number} for number in range(3)]),
         ]
         graph = TransitionGraph.lattice(axes=axes, branches=branches)
         cells = []
-        for workers in (1, 2, 4, 8):
+        for workers in counts:
             options = ExecutorOptions(name="processes", num_workers=workers)
             model = partial(Model, seconds=seconds / EPOCHS)
             with tempfile.TemporaryDirectory() as place:
@@ -150,11 +150,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edges", type=int, default=200)
     parser.add_argument("--sleep", type=float, help="Seconds that an edge sleeps.")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8])
     options = parser.parse_args()
     if options.sleep is None:
         print_overhead(options.edges)
     else:
-        print_sleeping(options.sleep, [False, True])
+        print_sleeping(options.sleep, options.workers)
 
 
 if __name__ == "__main__":

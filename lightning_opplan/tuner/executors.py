@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -23,7 +24,8 @@ __all__ = ["EdgeExecutor", "EdgeFuture", "ProcessExecutor", "SerialExecutor", "W
 
 T = TypeVar("T")
 _GRACE: Final = 5.0  # seconds between a request to end and SIGKILL
-_PRELOAD: Final = ["__main__", "lightning_opplan.tuner.worker", "lightning_opplan.cli"]
+_PRELOAD: Final = ("__main__", "lightning_opplan.tuner.worker")
+_ALSO_IF_USED: Final = "lightning_opplan.cli"
 
 
 class EdgeFuture(Protocol):
@@ -89,7 +91,8 @@ class ProcessExecutor(Executor):
         methods = multiprocessing.get_all_start_methods()
         self._context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
-            self._context.set_forkserver_preload(_PRELOAD)
+            further = [_ALSO_IF_USED] if _ALSO_IF_USED in sys.modules else []
+            self._context.set_forkserver_preload([*_PRELOAD, *further])
         self._lock = threading.Lock()
         self._processes: set[Any] = set()
         self._threads: list[threading.Thread] = []
