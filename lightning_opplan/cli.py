@@ -30,6 +30,7 @@ from lightning_opplan.planning.search import Outcomes
 from lightning_opplan.planning.variants import path_variants, variants_graph
 from lightning_opplan.reporting import comparison_of, comparison_tables, cost_tables, write_report
 from lightning_opplan.tuner import PathSearchTuner, SearchResult
+from lightning_opplan.tuner.devices import share_of_devices
 from lightning_opplan.tuner.dry_run import estimate_cost
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.recipe import Experiment, check_setting_keys
@@ -235,16 +236,21 @@ class OpplanCLI(LightningCLI):
     def _estimate(self, options: PlanOptions, graph: TransitionGraph) -> None:
         """Print what the search would cost."""
         journal = Journal(Path(options.dirpath) / "journal.jsonl")
-        outcomes: Outcomes = journal.read()[1] if journal.file.is_file() else {}
+        outcomes: Outcomes = {}
+        if journal.file.is_file():
+            plan, known = journal.read()
+            outcomes = known if plan.graph.edges == graph.edges and plan.graph.settings == graph.settings else {}
         trainings = () if options.graph.axes is None or len(options.graph.axes) < 2 else self._hand_tuned(options)
+        recipe = ConfigRecipe(self)
         cost = estimate_cost(
             graph,
-            ConfigRecipe(self),
+            recipe,
             outcomes=outcomes,
             trainings=trainings,
             max_epochs_per_edge=options.max_epochs_per_edge,
             patience=options.knee.patience,
             beam=options.beam,
+            share=share_of_devices(options.executor, recipe, graph),
         )
         if self._is_first():
             Console().print(cost_tables(graph, cost))

@@ -66,7 +66,8 @@ class CostEstimate:
         edges: Edges that have not finished.
         epochs: Epochs that are expected of each edge.
         is_known: Whether that is the mean of edges that have finished; a figure of the paper otherwise.
-        hours: Device-hours of the search.
+        hours: Device-hours of the edges that have not finished.
+        whole_hours: Device-hours of all edges.
         clip_frames: Frames that it trains on.
         critical_path: The longest chain of edges.
         critical_hours: Wall-clock hours of that.
@@ -84,6 +85,7 @@ class CostEstimate:
     epochs: float
     is_known: bool
     hours: float
+    whole_hours: float
     clip_frames: float
     critical_path: tuple[Edge, ...]
     critical_hours: float

@@ -48,11 +48,13 @@ class OptimizationPath:
         steps: The states with their epochs, in the order of training, without ``"start"``.
         monitor: The metric that was planned for.
         mode: Whether a higher or a lower value of it is better.
+        is_complete: Whether it leads to a final state; that of a search whose budget was spent may end before.
     """
 
     steps: tuple[PathStep, ...]
     monitor: str | None = None
     mode: Mode = "max"
+    is_complete: bool = True
 
     @property
     def total_epochs(self) -> float:
@@ -96,7 +98,7 @@ class OptimizationPath:
             )
             for edge in path_to(final, winning_edges(graph, outcomes, mode, beam, partial=partial))
         ]
-        return cls(steps=tuple(steps), monitor=monitor, mode=mode)
+        return cls(steps=tuple(steps), monitor=monitor, mode=mode, is_complete=final in graph.finals.values())
 
     @classmethod
     def load(cls, file: str | os.PathLike[str]) -> "OptimizationPath":
@@ -133,7 +135,12 @@ class OptimizationPath:
         steps = tuple(_step(index, entry) for index, entry in enumerate(content["steps"], start=1))
         if not steps:
             raise ValueError("`steps` must hold at least one state, got none.")
-        return cls(steps=steps, monitor=content.get("monitor"), mode=content.get("mode", "max"))
+        return cls(
+            steps=steps,
+            monitor=content.get("monitor"),
+            mode=content.get("mode", "max"),
+            is_complete=bool(content.get("complete", True)),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dictionaries, strings and numbers."""
@@ -143,7 +150,8 @@ class OptimizationPath:
             if step.value is not None:
                 entry["value"] = step.value
             steps.append({**entry, "set": dict(step.setting)})
-        return {"format": _FORMAT, "monitor": self.monitor, "mode": self.mode, "steps": steps}
+        whole = {} if self.is_complete else {"complete": False}
+        return {"format": _FORMAT, "monitor": self.monitor, "mode": self.mode, **whole, "steps": steps}
 
     def save(self, file: str | os.PathLike[str]) -> Path:
         """Write the path as YAML, whole or not at all."""
@@ -184,7 +192,7 @@ class OptimizationPath:
                     f"{key}={step.setting[key]!r} where the graph has {setting.get(key, 'no such key')!r}."
                 )
             previous = step.state
-        if previous not in graph.finals.values():
+        if self.is_complete and previous not in graph.finals.values():
             finals = ", ".join(map(repr, graph.finals.values()))
             raise ValueError(f"The path must end in a final state of the graph ({finals}), got {previous!r}.")
 

@@ -61,10 +61,10 @@ def cost_tables(graph: TransitionGraph, cost: CostEstimate) -> Group:
         f", {in_bytes(many)} with {cost.width}" if cost.width > 1 else ""
     )
     total.add_row("disk, at most", disk)
-    ratio = f" (the search: {cost.hours / cost.final_hours:.1f} times as much)" if cost.final_hours else ""
+    ratio = f" (the search: {cost.whole_hours / cost.final_hours:.1f} times as much)" if cost.final_hours else ""
     total.add_row("one training along a path", f"{hours_of(cost.final_hours)}, {cost.final_epochs:.0f} epochs{ratio}")
     if cost.grid_hours is not None:
-        ratio = f" (the search: 1/{cost.grid_hours / cost.hours:.1f} of it)" if cost.hours else ""
+        ratio = f" (the search: 1/{cost.grid_hours / cost.whole_hours:.1f} of it)" if cost.whole_hours else ""
         total.add_row(f"the hand-tuned grid, {cost.grid_trainings} trainings", f"{hours_of(cost.grid_hours)}{ratio}")
     return Group(states, total)
 

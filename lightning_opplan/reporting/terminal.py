@@ -67,7 +67,7 @@ class SearchDisplay:
     def say(self, sentence: str) -> None:
         """Print a sentence above the table."""
         if self.enabled:
-            self.console.print(sentence, highlight=False, soft_wrap=True)
+            self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def resume(self, outcomes: Outcomes) -> None:
         """Show what had finished before the search was started."""
@@ -127,7 +127,7 @@ class SearchDisplay:
         return (
             f"[{len(self._outcomes)}/{self._num_edges}] {outcome.edge}: {state} "
             f"of {outcome.epochs_run:g} ({duration(outcome.seconds)})"
-        ).replace("[", "\\[", 1)
+        )
 
 
 Progressed = tuple[float, float | None, float | None]

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -12,10 +13,13 @@ from lightning_opplan.planning.cost import parallel_width
 from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.options import ExecutorOptions
 from lightning_opplan.tuner.engines import DaskExecutor, RayExecutor, SlurmExecutor
-from lightning_opplan.tuner.executors import EdgeExecutor, ProcessExecutor, SerialExecutor
+from lightning_opplan.tuner.executors import EdgeExecutor, ProcessExecutor, SerialExecutor, end_isolated
 from lightning_opplan.tuner.recipe import Recipe
 
-__all__ = ["Placement", "place", "runs_here", "shares"]
+__all__ = ["Placement", "place", "runs_here", "share_of_devices", "shares"]
+
+
+_SLURM_MINUTES: Final = 24 * 60  # submitit's own are five; an edge that is cut off goes on in the next job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ class Placement:
         end = getattr(self.executor, "shutdown", None)
         if self.is_own and end is not None:
             end(wait=True, cancel_futures=cancel)
+        elif cancel:
+            end_isolated()
 
 
 def runs_here(executor: ExecutorOptions | EdgeExecutor) -> bool:
@@ -89,6 +95,11 @@ def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: Trans
     on_gpus = isinstance(trainer.accelerator, CUDAAccelerator)
     total = trainer.num_devices
     per_edge = shares(total, executor.devices_per_edge, width=width, are_scarce=on_gpus)
+    if executor.name == "dask" and on_gpus and executor.devices_per_edge is None:
+        raise ValueError(
+            "`executor.devices_per_edge` must be given for Dask with GPUs, as Dask does not share them out. Start its "
+            "workers with so many visible GPUs each (dask-cuda does), or choose 'processes' or 'ray'."
+        )
     accumulate = 1 if per_edge is None else total // per_edge
     chosen = per_edge or total
     by_devices = total // chosen if on_gpus else None
@@ -110,7 +121,11 @@ def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: Trans
         made = DaskExecutor(executor.address, num_workers=workers)
         workers = min(executor.num_workers or width, width)
     else:
-        parameters = {"gpus_per_node": chosen if on_gpus else 0, "cpus_per_task": executor.cpus_per_edge}
+        parameters = {
+            "gpus_per_node": chosen if on_gpus else 0,
+            "cpus_per_task": executor.cpus_per_edge,
+            "timeout_min": _SLURM_MINUTES,
+        }
         made = SlurmExecutor(folder / "slurm", cluster=executor.address, parameters={**parameters, **executor.options})
         workers = min(executor.num_workers or width, width)
     sentence = f"Edges run by {executor.name.replace('_', ' ')}, up to {workers} at a time."
@@ -121,10 +136,21 @@ def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: Trans
             else "."
         )
     return Placement(
-        executor=made, num_workers=workers, devices=per_edge, accumulate=accumulate,
+        executor=made, num_workers=workers, devices=chosen if on_gpus else per_edge, accumulate=accumulate,
         num_threads=None if on_gpus else max(cores // (workers * chosen), 1),
         max_restarts=executor.max_restarts, is_isolated=executor.name == "processes", sentence=sentence,
     )  # fmt: skip
+
+
+def share_of_devices(options: ExecutorOptions, recipe: Recipe, graph: TransitionGraph) -> float:
+    """Return the devices that an edge will get, as a share of those of the Trainer."""
+    if runs_here(options):
+        return 1.0
+    trainer = recipe.build_trainer(".")
+    on_gpus = isinstance(trainer.accelerator, CUDAAccelerator)
+    total = trainer.num_devices
+    chosen = shares(total, options.devices_per_edge, width=parallel_width(graph), are_scarce=on_gpus)
+    return (chosen or total) / total
 
 
 def shares(total: int, wanted: int | None, *, width: int, are_scarce: bool) -> int | None:

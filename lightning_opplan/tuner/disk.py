@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
 from lightning_opplan.planning.cost import in_bytes
 from lightning_opplan.tuner.edge import MAX_CHECKPOINTS
 from lightning_opplan.tuner.recipe import Recipe
@@ -14,11 +17,14 @@ __all__ = ["disk_sentence", "peak_disk", "prune_weights", "weights_size"]
 _STATES_OF_OPTIMIZER: Final = 2  # per weight, at most: Adam's two moments; SGD has one
 
 
-def weights_size(recipe: Recipe, setting: Mapping[str, Any], folder: str) -> int:
-    """Return the bytes of a model's weights, by building it."""
+def weights_size(recipe: Recipe, setting: Mapping[str, Any], folder: str) -> int | None:
+    """Return the bytes of a model's weights, by building it; ``None`` if it learns its shapes from the data."""
     model = recipe.build(setting, callbacks=[], folder=folder).model
     model.configure_model()
-    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    tensors = [tensor for tensor in model.state_dict().values() if isinstance(tensor, Tensor)]
+    if any(is_lazy(tensor) for tensor in tensors):
+        return None
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def peak_disk(weights: int, *, num_kept: int, num_running: int) -> int:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import torch
@@ -41,6 +42,7 @@ def estimate_cost(
     max_epochs_per_edge: int | None = None,
     patience: float = 10,
     beam: int = 1,
+    share: float = 1.0,
 ) -> CostEstimate:
     """Measure a few batches of every different setting and estimate what the search costs from here on.
 
@@ -52,6 +54,7 @@ def estimate_cost(
         max_epochs_per_edge: Epochs of an edge at most.
         patience: Epochs that an edge trains beyond its knee.
         beam: Ways into a state that are followed.
+        share: Devices of an edge, as a share of those of the Trainer; on half of them it takes twice as long.
     """
     recipe.check(graph.settings[state] for state in graph.states[1:])
     measured: dict[str, StateCost] = {}
@@ -75,10 +78,12 @@ def estimate_cost(
     def repeats(edge: Edge) -> int:
         return 1 if edge.parent == START else times
 
-    hours = sum(repeats(e) * lengths[e] * states[e.child].devices for e in edges) / 3600
-    open_lengths = {edge: lengths[edge] if edge in edges else 0.0 for edge in graph.edges}
+    def device_hours(some: Iterable[Edge]) -> float:
+        return sum(repeats(e) * lengths[e] * states[e.child].devices for e in some) / 3600
+
+    open_lengths = {edge: lengths[edge] / share if edge in edges else 0.0 for edge in graph.edges}
     critical = critical_path(graph, open_lengths)
-    width = parallel_width(graph)
+    width = min(parallel_width(graph), round(1 / share)) if share < 1 else parallel_width(graph)
     # A path has as many states as the shortest way to an end, its knees `patience` epochs before the edges' ends.
     best = winning_edges(graph, outcomes, partial=True)
     final = next(iter(graph.finals.values()))
@@ -96,7 +101,8 @@ def estimate_cost(
         edges=edges,
         epochs=epochs,
         is_known=bool(trained),
-        hours=hours,
+        hours=device_hours(edges),
+        whole_hours=device_hours(graph.edges),
         clip_frames=sum(repeats(e) * epochs * states[e.child].clip_frames for e in edges),
         critical_path=critical,
         critical_hours=sum(open_lengths[edge] for edge in critical) / 3600,
@@ -123,6 +129,7 @@ def measure_state(recipe: Recipe, setting: Setting) -> StateCost:
         trainer.logger = None
         trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
         max_epochs = trainer.fit_loop.max_epochs
+        limits = trainer.limit_train_batches, trainer.limit_val_batches
         trainer.limit_train_batches = trainer.limit_val_batches = _WARM_UP + _BATCHES
         trainer.val_check_interval, trainer.check_val_every_n_epoch = 1.0, 1
         trainer.fit_loop.max_epochs, trainer.fit_loop.min_epochs = 1, None
@@ -131,11 +138,11 @@ def measure_state(recipe: Recipe, setting: Setting) -> StateCost:
         loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
         details = meter.details(trainer)
         state = experiment.model.state_dict().values()
-        batches = len(trainer.train_dataloader)
+        batches = _num_batches(trainer.train_dataloader, limits[0])
         seen = max(watch.num_train, 1)
         return StateCost(
             train_batches=batches,
-            val_batches=sum(len(loader) for loader in loaders if loader is not None),
+            val_batches=sum(_num_batches(loader, limits[1]) for loader in loaders if loader is not None),
             train_seconds=watch.train_seconds,
             val_seconds=watch.val_seconds,
             clip_frames=(details["clip_frames"] or details["num_samples"]) / seen * batches,
@@ -143,6 +150,19 @@ def measure_state(recipe: Recipe, setting: Setting) -> StateCost:
             devices=trainer.world_size,
             max_epochs=max_epochs if max_epochs and max_epochs > 0 else None,
         )
+
+
+def _num_batches(loader: Any, limit: float | None) -> int:
+    """Batches of an epoch, as Lightning counts them under ``limit_…_batches``."""
+    try:
+        number = len(loader)
+    except TypeError:
+        raise ValueError(
+            "`--dry-run` must know how many batches an epoch has, got a loader without a length. Give its data one."
+        ) from None
+    if limit is None:
+        return number
+    return min(number, limit) if isinstance(limit, int) else int(number * limit)
 
 
 class _Stopwatch(Callback):

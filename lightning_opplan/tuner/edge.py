@@ -42,6 +42,7 @@ __all__ = [
     "EpochListener",
     "check_trainer",
     "claim_folder",
+    "drop_watching",
     "file_checksum",
     "fit",
     "hushed",
@@ -195,6 +196,9 @@ def _limit_epochs(trainer: Trainer, job: EdgeJob) -> None:
     loop = trainer.fit_loop
     if job.stage is not None:
         loop.max_epochs, loop.min_epochs = job.stage.epochs, None
+        # Validated at its end alone, so there is nothing for callbacks that watch metrics.
+        trainer.check_val_every_n_epoch, trainer.val_check_interval = job.stage.epochs, 1.0
+        drop_watching(trainer, keep=FixedEpochs)
     elif job.max_epochs is not None:
         given = loop.max_epochs
         loop.max_epochs = job.max_epochs if given is None or given < 0 else min(given, job.max_epochs)
@@ -209,6 +213,13 @@ def fit(experiment: Experiment, ckpt_path: str | None) -> None:
     except SystemExit:
         raise KeyboardInterrupt from None
     finish_loggers(experiment.trainer)
+
+
+def drop_watching(trainer: Trainer, *, keep: type[Callback] | None = None) -> None:
+    """Remove the callbacks that watch a metric, from a training without validation."""
+    for callback in [c for c in trainer.callbacks if getattr(c, "monitor", None) is not None]:  # type: ignore[attr-defined]
+        if keep is None or not isinstance(callback, keep):
+            trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
 
 
 def newest_checkpoint(folder: str) -> tuple[str, int] | None:

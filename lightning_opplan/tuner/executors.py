@@ -20,7 +20,15 @@ from typing import Any, Final, Protocol, TypeVar
 
 from typing_extensions import override
 
-__all__ = ["EdgeExecutor", "EdgeFuture", "ProcessExecutor", "SerialExecutor", "WorkerDiedError", "isolated"]
+__all__ = [
+    "EdgeExecutor",
+    "EdgeFuture",
+    "ProcessExecutor",
+    "SerialExecutor",
+    "WorkerDiedError",
+    "end_isolated",
+    "isolated",
+]
 
 T = TypeVar("T")
 _GRACE: Final = 5.0  # seconds between a request to end and SIGKILL
@@ -145,7 +153,8 @@ class ProcessExecutor(Executor):
         self, call: Callable[[], T], share: Sequence[str] | None
     ) -> tuple[tuple[bool, Any] | None, int | None]:
         """Run the call in one process; returns what it sent, if it did, and its exit status."""
-        environment = dict(os.environ)
+        # In a job of SLURM's, Lightning would wait for SLURM to start an edge's further ranks.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         if share is not None:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(share)
         receive, send = self._context.Pipe(duplex=False)
@@ -156,10 +165,14 @@ class ProcessExecutor(Executor):
             process.start()
             self._processes.add(process)
         send.close()
+        message = None
         try:
-            message = receive.recv()
-        except EOFError:
-            message = None
+            # Not for the pipe alone: loaders that the process forked hold it open for a while after its death.
+            connection.wait([receive, process.sentinel])
+            if receive.poll():
+                message = receive.recv()
+        except (EOFError, OSError):
+            pass  # it has died in the middle of its message
         finally:
             receive.close()
             if message is None:
@@ -172,17 +185,25 @@ class ProcessExecutor(Executor):
         return message, process.exitcode
 
 
-@functools.cache
-def _own_process() -> ProcessExecutor:
-    return ProcessExecutor(1)
+_isolating: set[ProcessExecutor] = set()
 
 
 def isolated(fn: Callable[..., T], /, *args: Any) -> T:
     """Call a function in a fresh process under this one: what workers of other engines run, as they are used again."""
-    # Dask's are daemons, which must not have children that they might leave behind; these watch their parent
-    # themselves.
+    # Dask's are daemons, which must not have children that they might leave behind; these watch their parent.
     multiprocessing.current_process().daemon = False
-    return _own_process().submit(fn, *args).result()
+    executor = ProcessExecutor(1)
+    _isolating.add(executor)
+    try:
+        return executor.submit(fn, *args).result()
+    finally:
+        _isolating.discard(executor)
+
+
+def end_isolated() -> None:
+    """End the processes of all calls of `isolated` in this process, as where its threads are the workers."""
+    for executor in list(_isolating):
+        executor.shutdown(cancel_futures=True)
 
 
 def _child(send: Connection, call: Callable[[], Any], environment: Mapping[str, str]) -> None:

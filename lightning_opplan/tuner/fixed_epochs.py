@@ -65,10 +65,6 @@ class FixedEpochs(LastEpoch):
         return self.knee_value, None
 
     @override
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.check_val_every_n_epoch = self.stage.epochs  # what came before does not matter
-
-    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._rates:  # a resumed training has them from its checkpoint: those of the optimizer are lowered
             self._rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
@@ -89,9 +85,11 @@ class FixedEpochs(LastEpoch):
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         metric = trainer.callback_metrics.get(self.monitor)
-        if metric is None:
+        # The first rank may be the only one that logs it.
+        found = trainer.strategy.broadcast(None if metric is None else float(metric))
+        if found is None:
             raise RuntimeError(f"`monitor` must be a metric that validation logs, got {self.monitor!r}.")
-        value = float(trainer.strategy.broadcast(float(metric)))
+        value = float(found)
         self.points = ((trainer.current_epoch + 1, value if math.isfinite(value) else None),)
 
     @override

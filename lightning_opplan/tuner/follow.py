@@ -18,6 +18,7 @@ from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.reporting import FollowDisplay
 from lightning_opplan.tuner.edge import (
     check_trainer,
+    drop_watching,
     fit,
     hushed,
     load_weights,
@@ -116,9 +117,7 @@ def _train_step(
     ranks.adopt(trainer)
     quiet(trainer)
     # There is no validation, so nothing for callbacks that watch its metrics.
-    watching = [callback for callback in trainer.callbacks if getattr(callback, "monitor", None) is not None]  # type: ignore[attr-defined]
-    for callback in watching:
-        trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
+    drop_watching(trainer)
     trainer.limit_val_batches = 0
     trainer.fit_loop.max_epochs, trainer.fit_loop.min_epochs = math.ceil(step.epochs), None
     if weights is not None:

@@ -205,15 +205,17 @@ class PathSearchTuner:
 
     def _announce(self, display: SearchDisplay, placement: Placement, outcomes: Mapping[Edge, EdgeOutcome]) -> None:
         """Say where edges run and what room they take, before the first one."""
-        if not display.enabled or len(outcomes) == len(searched_edges(self.graph, self.beam)):
+        if not self.progress or len(outcomes) == len(searched_edges(self.graph, self.beam)):
             return
         if placement.sentence:
             display.say(placement.sentence)
         if not outcomes:
+            # On all ranks: a model may wait for the others while it is built.
             weights = weights_size(self.recipe, self.graph.settings[self.graph.states[1]], str(self.dirpath))
-            kept = (len(self.graph.states) - 1) * self.beam
-            peak = peak_disk(weights, num_kept=kept, num_running=placement.num_workers)
-            display.say(disk_sentence(peak, self.dirpath))
+            if weights is not None:
+                kept = (len(self.graph.states) - 1) * self.beam
+                peak = peak_disk(weights, num_kept=kept, num_running=placement.num_workers)
+                display.say(disk_sentence(peak, self.dirpath))
 
     def _lock(self, stack: ExitStack) -> None:
         self.dirpath.mkdir(parents=True, exist_ok=True)
@@ -334,6 +336,7 @@ class _Run:
         self.outcomes = dict(outcomes)
         self.running: dict[Edge, EdgeFuture] = {}
         self.deaths: Counter[Edge] = Counter()
+        self.reached: dict[Edge, float] = {}
 
     def to_the_end(self) -> dict[Edge, EdgeOutcome]:
         """Run until no edge can or may be started, and none runs."""
@@ -427,6 +430,10 @@ class _Run:
         except Exception as error:
             if self.placement.is_here:
                 raise
+            reached = (read_progress(folder) or (0.0,))[0]
+            if reached > self.reached.get(edge, 0.0):  # it came further than before: a job that was cut off, perhaps
+                self.deaths[edge] = 0
+            self.reached[edge] = reached
             self.deaths[edge] += 1
             reason = " ".join(str(error).split()) or type(error).__name__
             if self.deaths[edge] > self.placement.max_restarts:
@@ -439,12 +446,16 @@ class _Run:
             self._submit(self.tuner.job(edge, self.outcomes, self.plan, self.placement))
             return
         if isinstance(outcome, EdgeFailure):
-            where = folder / "worker.log"
-            if not outcome.is_expected and where.parent.is_dir():
-                with where.open("a", encoding="utf-8") as stream:
+            log = folder / "worker.log"
+            if folder.is_dir():
+                with log.open("a", encoding="utf-8") as stream:
                     stream.write(outcome.trace)
-                raise EdgeError(f"{edge}: {outcome.sentence} The whole traceback is in {where}.")
-            raise EdgeError(f"{edge}: {outcome.sentence}")
+            where = "" if outcome.is_expected else f" The whole traceback is in {log}."
+            raise EdgeError(f"{edge}: {outcome.sentence}{where}")
+        if edge in self.outcomes and outcome.weights is None:
+            raise EdgeError(
+                f"{edge}: trained again for its lost weights, it diverged. Start the search in a new folder."
+            )
         if edge in self.outcomes:
             self.ranks.decide(lambda: self.journal.append_weights(outcome))
             details = {**(self.outcomes[edge].details or {}), "sha256": (outcome.details or {}).get("sha256")}

@@ -8,10 +8,10 @@ devices.
 """
 
 import json
+import math
 import os
 import pickle
 import sys
-import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from lightning_opplan.tuner.recipe import Recipe
 __all__ = ["EdgeFailure", "read_progress", "work"]
 
 _PROGRESS: Final = "progress.json"
+_JOB: Final = "job.pkl"
 _PACKAGE: Final = Path(edge_module.__file__).parent.parent
 
 
@@ -58,11 +59,11 @@ def work(job: EdgeJob, recipe: bytes) -> EdgeOutcome | EdgeFailure:
     """
     try:
         Path(job.folder).parent.mkdir(parents=True, exist_ok=True)
-        # A former search that was killed may have left a process that has not yet noticed.
-        with FileLock(f"{job.folder}.lock", timeout=60), tempfile.TemporaryDirectory() as place:
+        # Of a former search a process may be left that has not yet noticed, or a job of SLURM's that runs to its end.
+        with FileLock(f"{job.folder}.lock", timeout=math.inf):
             claim_folder(job)
             _print_to(Path(job.folder, "worker.log"))
-            _let_ranks_join(job, recipe, Path(place, "job.pkl"))
+            _let_ranks_join(job, recipe, Path(job.folder, _JOB))
             return _run(job, recipe)
     except SIGTERMException:
         raise
@@ -89,6 +90,7 @@ def _run(job: EdgeJob, pickled: bytes) -> EdgeOutcome:
         recipe: Recipe = cloudpickle.loads(pickled)
         outcome = run_edge(job, recipe, Ranks(recipe.build_trainer(job.folder, job.devices)), listener)
     progress.unlink(missing_ok=True)
+    Path(job.folder, _JOB).unlink(missing_ok=True)
     return outcome
 
 

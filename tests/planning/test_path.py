@@ -3,8 +3,9 @@ import re
 import pytest
 import yaml
 
+from lightning_opplan.planning.graph import Edge, TransitionGraph
 from lightning_opplan.planning.path import OptimizationPath, PathStep
-from lightning_opplan.planning.search import best_final
+from lightning_opplan.planning.search import EdgeOutcome, best_final
 from tests.planning.test_graph import lattice
 from tests.planning.test_search import solve
 
@@ -111,3 +112,16 @@ def test_unreadable_files_say_where(tmp_path, text, message):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         OptimizationPath.load(tmp_path / "path.yaml")
+
+
+def test_path_of_a_spent_budget_may_end_before_a_final_state(tmp_path):
+    graph = TransitionGraph({"a": {}, "b": {}}, [("start", "a"), ("a", "b")])
+    edge = Edge("start", "a")
+    outcomes = {edge: EdgeOutcome(edge=edge, value=0.5, knee_epoch=3, epochs_run=5)}
+    path = OptimizationPath.from_outcomes(graph, outcomes, "a", partial=True)
+    assert not path.is_complete
+    loaded = OptimizationPath.load(path.save(tmp_path / "path.yaml"))
+    assert loaded == path
+    loaded.check(graph)
+    with pytest.raises(ValueError, match="must end in a final state"):
+        OptimizationPath(steps=path.steps).check(graph)

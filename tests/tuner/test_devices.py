@@ -69,7 +69,28 @@ def test_one_branch_has_all_the_gpus_for_a_chain(monkeypatch, tmp_path):
     monkeypatch.setattr(devices, "ProcessExecutor", lambda number, devices: SerialExecutor())
     graph = lattice(lengths=1, rates=3, branches=("cs",))
     placement = devices.place(ExecutorOptions(name="processes"), FakeRecipe(8), graph, tmp_path)
-    assert (placement.num_workers, placement.devices) == (1, None)
+    assert (placement.num_workers, placement.devices, placement.accumulate) == (1, 8, 1)
+
+
+def test_gpus_given_by_number_are_counted_from_zero_in_the_worker(monkeypatch, tmp_path):
+    """A worker that sees one GPU alone has no other number for it."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen = []
+    monkeypatch.setattr(devices, "ProcessExecutor", lambda number, devices: seen.extend(devices) or SerialExecutor())
+    recipe = FakeRecipe(1)
+    recipe.trainer.device_ids = [3]
+    placement = devices.place(ExecutorOptions(name="processes"), recipe, lattice(), tmp_path)
+    assert (seen, placement.devices) == ([["3"]], 1)
+
+
+def test_dask_does_not_share_gpus_out(tmp_path):
+    with pytest.raises(ValueError, match="`executor.devices_per_edge` must be given for Dask with GPUs"):
+        devices.place(ExecutorOptions(name="dask"), FakeRecipe(4), lattice(), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("in_process", 1.0), ("processes", 0.5)])
+def test_share_of_the_devices_for_the_estimate(name, expected):
+    assert devices.share_of_devices(ExecutorOptions(name=name), FakeRecipe(8), lattice()) == expected
 
 
 def test_processes_started_together_may_not_all_search(monkeypatch, tmp_path):

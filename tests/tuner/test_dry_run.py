@@ -1,4 +1,9 @@
+from functools import partial
+
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_opplan.planning.graph import Axis
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
@@ -57,3 +62,38 @@ def test_estimate_of_a_search_under_way_goes_by_what_it_took(tmp_path):
 def test_budget_of_epochs_bounds_the_estimate(tmp_path):
     cost = estimate_cost(toy.graph(), toy.tuner(tmp_path).recipe, outcomes={}, max_epochs_per_edge=4)
     assert cost.epochs == 4
+
+
+def test_half_of_the_devices_take_twice_as_long(tmp_path, monkeypatch):
+    costs = {}
+    monkeypatch.setattr(
+        "lightning_opplan.tuner.dry_run.measure_state",
+        lambda recipe, setting: costs.setdefault(0, measure_state(recipe, setting)),
+    )
+    whole, half = (
+        estimate_cost(toy.graph(), toy.tuner(tmp_path).recipe, outcomes={}, share=share) for share in (1.0, 0.5)
+    )
+    assert half.wall_hours[1] == pytest.approx(2 * whole.wall_hours[1])
+    assert half.hours == whole.hours
+    assert half.width == 2
+
+
+def test_limits_of_the_trainer_hold_in_the_estimate(tmp_path):
+    trainer = partial(Trainer, accelerator="cpu", limit_train_batches=0.5, limit_val_batches=1, max_epochs=3)
+    cost = measure_state(toy.tuner(tmp_path, trainer=trainer).recipe, {"data.batch_size": 8})
+    assert (cost.train_batches, cost.val_batches) == (10, 1)
+
+
+def test_loader_without_a_length_is_named(tmp_path):
+    class Stream(toy.Quadrants):
+        def train_dataloader(self):
+            return DataLoader(Endless(), 8)
+
+    with pytest.raises(ValueError, match="`--dry-run` must know how many batches an epoch has"):
+        measure_state(toy.tuner(tmp_path, data=Stream).recipe, {})
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True:
+            yield torch.zeros(2), torch.tensor(0)

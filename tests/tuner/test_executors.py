@@ -3,12 +3,19 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from lightning_opplan.tuner.executors import ProcessExecutor, SerialExecutor, WorkerDiedError
+from lightning_opplan.tuner.executors import (
+    ProcessExecutor,
+    SerialExecutor,
+    WorkerDiedError,
+    end_isolated,
+    isolated,
+)
 
 
 def stamp(seconds):
@@ -155,3 +162,27 @@ def test_script_that_searches_without_a_guard_is_told_so(tmp_path):
     result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
     assert "below `if __name__ == '__main__':`" in result.stderr
+
+
+def test_calls_from_several_threads_are_isolated_side_by_side():
+    with ThreadPoolExecutor(3) as threads:
+        started = time.monotonic()
+        results = [future.result() for future in [threads.submit(isolated, stamp, 2.0) for _ in range(3)]]
+    assert len({pid for pid, _, _ in results}) == 3
+    assert max(begin for _, begin, _ in results) < min(end for _, _, end in results)
+    assert time.monotonic() > started
+
+
+def test_isolated_calls_can_be_ended_from_outside(tmp_path):
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(isolated, start_child_and_wait, str(tmp_path / "pids"), 300)
+        pids = pids_in(tmp_path / "pids")
+        end_isolated()
+        with pytest.raises(WorkerDiedError):
+            future.result(timeout=20)
+    assert_all_end(pids)
+
+
+def test_jobs_of_slurm_start_their_ranks_themselves(executor, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert executor.submit(os.environ.get, "SLURM_NTASKS").result() is None

@@ -3,6 +3,7 @@ from functools import partial
 
 import pytest
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from lightning_opplan.planning.graph import Axis
 from lightning_opplan.planning.hand_tuned import hand_tuned_graph, hand_tuned_trainings
@@ -70,3 +71,16 @@ def test_interrupted_stage_goes_on_with_the_rates_it_had(tmp_path, rates):
             pass
     assert rates == expected
     assert {e: o.value for e, o in result.outcomes.items()} == {e: o.value for e, o in whole.outcomes.items()}
+
+
+def test_callbacks_that_watch_the_metric_are_left_out(tmp_path):
+    """One that stops early would end a training whose epochs are given, and finds no metric before the end."""
+    trainings = hand_tuned_trainings(axes=AXES, epochs=[6])
+    graph, stages = hand_tuned_graph(trainings)
+
+    def trainer(callbacks, **options):
+        own = [EarlyStopping("val/score", patience=0, mode="max")]
+        return Trainer(accelerator="cpu", logger=False, callbacks=[*own, *callbacks], **options)
+
+    result = toy.tuner(tmp_path, graph=graph, stages=stages, trainings={}, trainer=trainer).search()
+    assert {o.epochs_run for o in result.outcomes.values()} == {stage.epochs for stage in stages.values()}

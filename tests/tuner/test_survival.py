@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.options import ExecutorOptions
 from lightning_opplan.planning.search import winning_edges
+from lightning_opplan.tuner.disk import weights_size
 from lightning_opplan.tuner.edge import MAX_CHECKPOINTS
 from lightning_opplan.tuner.lock import FileLock, LockedError
 from lightning_opplan.tuner.path_search import EdgeError
@@ -226,3 +228,29 @@ def test_losing_weights_go_as_soon_as_they_have_lost(tmp_path):
     loser = next(edge for edge in (Edge("start", "2-1"), Edge("1-1", "2-1")) if winners["2-1"] != edge)
     assert f"{loser.parent}--2-1" not in kept[-1]
     assert all(len(names) <= len(toy.graph().states) - 1 for names in kept)
+
+
+def test_weights_that_cannot_be_trained_again_end_the_search(tmp_path):
+    result = toy.tuner(tmp_path).search()
+    result.weights.unlink()
+
+    class Diverging(toy.Classifier):
+        def log(self, name, value, **options):
+            super().log(name, value * float("nan"), **options)
+
+    Diverging.__module__, Diverging.__qualname__ = toy.Classifier.__module__, toy.Classifier.__qualname__
+
+    with (
+        pytest.warns(UserWarning, match="are damaged or gone"),
+        pytest.raises(EdgeError, match="trained again for its lost weights, it diverged"),
+    ):
+        toy.tuner(tmp_path, model=Diverging).search()
+
+
+def test_lazy_model_is_searched_without_an_estimate_of_its_disk(tmp_path):
+    class Lazy(toy.Classifier):
+        def __init__(self, lr=0.1):
+            super().__init__(lr)
+            self.network = torch.nn.LazyLinear(2)
+
+    assert weights_size(toy.tuner(tmp_path, model=Lazy).recipe, {}, str(tmp_path)) is None
