@@ -185,4 +185,4 @@ def test_isolated_calls_can_be_ended_from_outside(tmp_path):
 
 def test_jobs_of_slurm_start_their_ranks_themselves(executor, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert executor.submit(os.environ.get, "SLURM_NTASKS").result() is None
+    assert executor.submit(os.getenv, "SLURM_NTASKS").result() is None
