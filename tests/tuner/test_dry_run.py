@@ -79,7 +79,9 @@ def test_half_of_the_devices_take_twice_as_long(tmp_path, monkeypatch):
 
 
 def test_limits_of_the_trainer_hold_in_the_estimate(tmp_path):
-    trainer = partial(Trainer, accelerator="cpu", limit_train_batches=0.5, limit_val_batches=1, max_epochs=3)
+    trainer = partial(
+        Trainer, accelerator="cpu", logger=False, limit_train_batches=0.5, limit_val_batches=1, max_epochs=3
+    )
     cost = measure_state(toy.tuner(tmp_path, trainer=trainer).recipe, {"data.batch_size": 8})
     assert (cost.train_batches, cost.val_batches) == (10, 1)
 
