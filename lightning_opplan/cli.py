@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,10 @@ from rich.console import Console
 from typing_extensions import override
 
 import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
+from lightning_opplan.config_recipe import ConfigRecipe
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.caching import write_cache
-from lightning_opplan.planning.graph import Setting, TransitionGraph
+from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.hand_tuned import HandTuned, hand_tuned_graph, hand_tuned_trainings, training_table
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.options import PlanOptions
@@ -33,15 +34,9 @@ from lightning_opplan.tuner import PathSearchTuner, SearchResult
 from lightning_opplan.tuner.devices import share_of_devices
 from lightning_opplan.tuner.dry_run import estimate_cost
 from lightning_opplan.tuner.follow import follow_path
-from lightning_opplan.tuner.recipe import Experiment, check_setting_keys
+from lightning_opplan.tuner.recipe import Experiment
 
 __all__ = ["ConfigRecipe", "OpplanCLI", "main"]
-
-_SHOWN_ONLY: Final = (
-    "default_root_dir", "enable_model_summary", "enable_progress_bar", "log_every_n_steps", "logger", "profiler",
-)  # fmt: skip
-"""Arguments of the Trainer that a result does not depend on."""
-
 
 _OWN_COMMANDS: Final = ("plan", "follow", "grid", "study", "report", "cache")
 _OF_PLAN_ALONE: Final = ("plan", "grid", "study")
@@ -359,116 +354,6 @@ class OpplanCLI(LightningCLI):
         config: dict[str, Any] = yaml.safe_load(dumped)[self.subcommand]
         config.pop("config", None)
         return config
-
-
-class ConfigRecipe:
-    """Makes experiments from the configuration of the command line."""
-
-    def __init__(self, cli: OpplanCLI) -> None:
-        self.cli = cli
-        self.base = cli.base_config()
-
-    def check(self, settings: Iterable[Setting]) -> None:
-        """See `Recipe`."""
-        valid = list(_keys(self.base))
-        for setting in settings:
-            check_setting_keys(setting, valid)
-            try:
-                self.cli.parsed(self._merged(setting))
-            except ValueError as error:
-                raise ValueError(f"The setting {dict(setting)!r} does not fit the configuration: {error}") from error
-
-    def build(
-        self, setting: Setting, *, callbacks: Sequence[Callback], folder: str, devices: int | None = None
-    ) -> Experiment:
-        """See `Recipe`."""
-        config = self._merged(setting)
-        trainer = config["trainer"]
-        if devices is not None:
-            trainer["devices"] = devices
-        # The search has a `KneeStopping` of its own; one of a plain fit would be in its way.
-        own = trainer["callbacks"] if isinstance(trainer["callbacks"], list) else [trainer["callbacks"]]
-        trainer["callbacks"] = [c for c in own if c and not c.get("class_path", "").endswith(".KneeStopping")]
-        trainer.update(default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False)
-        loggers = trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]
-        for logger in loggers:
-            if isinstance(logger, dict) and "save_dir" in logger.get("init_args", {}):
-                logger["init_args"]["save_dir"] = folder  # one log directory per edge
-        return self.cli.experiment(config, callbacks)
-
-    def build_trainer(self, folder: str, devices: int | None = None) -> Trainer:
-        """See `Recipe`."""
-        return self.build({}, callbacks=[], folder=folder, devices=devices).trainer
-
-    def save(self, setting: Setting, file: Path) -> Path:
-        """Write the configuration under a setting as YAML for fit, validate, test and predict."""
-        config = self._merged(setting)
-        config.pop("path", None)
-        temporary = file.with_name(file.name + ".tmp")
-        temporary.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        os.replace(temporary, file)
-        return file
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # An edge in another process makes its command line anew from the configuration.
-        return _recipe_elsewhere, (type(self.cli), self.cli.given, self.cli.subcommand, self.base)
-
-    def describe(self) -> Mapping[str, Any]:
-        """See `Recipe`."""
-        config = deepcopy(self.base)
-        for name in ("plan", "path", "seed_everything", "dry_run"):
-            config.pop(name, None)
-        for name in _SHOWN_ONLY:
-            config["trainer"].pop(name, None)
-        return config
-
-    def _merged(self, setting: Setting) -> dict[str, Any]:
-        config = deepcopy(self.base)
-        for key, value in setting.items():
-            *parents, name = key.split(".")
-            node = config
-            for parent in parents:
-                node = _arguments(node)[parent]
-            _arguments(node)[name] = value
-        return config
-
-
-class _Prepared:
-    """Keeps a command line from running its command."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
-
-
-def _recipe_elsewhere(
-    cli_class: type[OpplanCLI], given: tuple[tuple[Any, ...], dict[str, Any]], subcommand: str, base: dict[str, Any]
-) -> ConfigRecipe:
-    """Make the recipe of a command line in another process, without running the command."""
-    words, options = given
-    arguments, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns of words beside `args`
-    try:
-        prepared = type(cli_class.__name__, (_Prepared, cli_class), {})
-        cli = prepared(*words, **{**options, "args": {"subcommand": subcommand, subcommand: base}})
-    finally:
-        sys.argv = arguments
-    recipe = ConfigRecipe(cli)
-    recipe.base = base
-    return recipe
-
-
-def _arguments(node: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a class in a configuration, or the node itself if it is none."""
-    return node["init_args"] if "class_path" in node and "init_args" in node else node
-
-
-def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """All keys of the configuration in the form that settings use."""
-    for name, value in _arguments(dict(node)).items():
-        if not prefix and name not in ("model", "data", "trainer", "optimizer", "lr_scheduler"):
-            continue
-        yield prefix + name
-        if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{name}.")
 
 
 def main(args: list[str] | None = None) -> OpplanCLI:
