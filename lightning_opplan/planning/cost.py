@@ -13,7 +13,7 @@ __all__ = [
     "CostEstimate",
     "StateCost",
     "critical_path",
-    "in_bytes",
+    "in_thousands",
     "makespan",
     "parallel_width",
     "schedule_bound",
@@ -142,21 +142,15 @@ def _simulated(graph: TransitionGraph, lengths: Mapping[Edge, float], num_worker
         outcomes[edge] = EdgeOutcome(edge=edge, value=0.0, knee_epoch=0, epochs_run=0)
 
 
-def in_bytes(number: float) -> str:
-    """Write a number of bytes shortly.
+def in_thousands(number: float, unit: str = "") -> str:
+    """Write a large number shortly.
 
     Example:
-        >>> in_bytes(1536), in_bytes(7.25e9)
-        ('1.5 kB', '7.2 GB')
+        >>> in_thousands(1234567), in_thousands(512), in_thousands(7.25e9, "B")
+        ('1.23 M', '512', '7.25 GB')
     """
-    for unit in ("B", "kB", "MB", "GB"):
+    for prefix in ("", "k", "M", "G"):
         if number < 1000:
-            return (
-                f"{number:.3g} {unit}"
-                if unit == "B"
-                else f"{number:.2g} {unit}"
-                if number < 10
-                else f"{number:.0f} {unit}"
-            )
+            return f"{number:.3g} {prefix}{unit}".rstrip()
         number /= 1000
-    return f"{number:.1f} TB"
+    return f"{number:.3g} T{unit}"

@@ -5,13 +5,14 @@ References:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich import box
 from rich.console import Group
 from rich.table import Table
 
+from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.search import (
@@ -22,7 +23,7 @@ from lightning_opplan.planning.search import (
     probability_of_better,
     winning_edges,
 )
-from lightning_opplan.reporting.costs import hours_of, in_thousands
+from lightning_opplan.reporting.costs import hours_of
 
 __all__ = ["Comparison", "RunnerUp", "Spent", "Strategy", "comparison_of", "comparison_tables", "runner_ups", "spent"]
 
@@ -205,20 +206,18 @@ def _with_grid(found: Comparison, plan: PlanRecord, outcomes: Outcomes) -> Compa
             branch=branch,
             steps=steps,
             best={
-                decay: max(found, key=lambda pair: sign * pair[0]) if found else None for decay, found in row.items()
+                decay: max(results, key=lambda pair: sign * pair[0], default=None) for decay, results in row.items()
             },
         )
         for (branch, steps), row in groups.items()
     )
     best = max(values, key=lambda name: sign * values[name][0], default=None)
-    return Comparison(
-        **{
-            **vars(found),
-            "strategies": strategies,
-            "grid_best": None if best is None else (best, *values[best]),
-            "grid": spent(outcomes),
-            "grid_trainings": (len(values), len(plan.graph.finals)),
-        }
+    return replace(
+        found,
+        strategies=strategies,
+        grid_best=None if best is None else (best, *values[best]),
+        grid=spent(outcomes),
+        grid_trainings=(len(values), len(plan.graph.finals)),
     )
 
 
@@ -228,7 +227,7 @@ def _with_study(found: Comparison, plan: PlanRecord, outcomes: Outcomes) -> Comp
         return found
     of_path = values["the path"][0]
     rows = tuple((name, value, epochs, value - of_path) for name, (value, epochs) in values.items())
-    return Comparison(**{**vars(found), "variants": rows})
+    return replace(found, variants=rows)
 
 
 def _finals(plan: PlanRecord, outcomes: Outcomes) -> dict[str, tuple[float, float]]:

@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from lightning_opplan.planning.cost import CostEstimate, in_bytes
+from lightning_opplan.planning.cost import CostEstimate, in_thousands
 from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.reporting.terminal import duration
 
@@ -57,8 +57,8 @@ def cost_tables(graph: TransitionGraph, cost: CostEstimate) -> Group:
     total.add_row("critical path", f"{hours_of(cost.critical_hours)}: {chain}")
     total.add_row("edges at a time, at most", str(cost.width))
     one, many = cost.peak_disk
-    disk = f"{in_bytes(one)} with one edge at a time" + (
-        f", {in_bytes(many)} with {cost.width}" if cost.width > 1 else ""
+    disk = f"{in_thousands(one, 'B')} with one edge at a time" + (
+        f", {in_thousands(many, 'B')} with {cost.width}" if cost.width > 1 else ""
     )
     total.add_row("disk, at most", disk)
     ratio = f" (the search: {cost.whole_hours / cost.final_hours:.1f} times as much)" if cost.final_hours else ""
@@ -77,17 +77,3 @@ def hours_of(hours: float) -> str:
         ('12.3 h', '36 s')
     """
     return f"{hours:.3g} h" if hours >= 1.5 else duration(3600 * hours)
-
-
-def in_thousands(number: float) -> str:
-    """Write a large number shortly.
-
-    Example:
-        >>> in_thousands(1234567), in_thousands(512)
-        ('1.23 M', '512')
-    """
-    for unit in ("", " k", " M", " G"):
-        if number < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g} T"

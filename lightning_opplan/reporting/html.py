@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.path import OptimizationPath
@@ -20,7 +21,7 @@ from lightning_opplan.planning.search import (
     winning_edges,
 )
 from lightning_opplan.reporting.comparison import Comparison, comparison_of, cost_rows, runner_ups, spent
-from lightning_opplan.reporting.costs import hours_of, in_thousands
+from lightning_opplan.reporting.costs import hours_of
 from lightning_opplan.reporting.figures import curve_figure, graph_figure
 from lightning_opplan.reporting.terminal import duration
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from lightning_opplan.planning.cost import in_bytes
+from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.tuner.edge import MAX_CHECKPOINTS
 from lightning_opplan.tuner.recipe import Recipe
 
@@ -42,7 +42,7 @@ def peak_disk(weights: int, *, num_kept: int, num_running: int) -> int:
 def disk_sentence(peak: int, folder: Path) -> str:
     """Say how much disk space a search takes, and whether there is as much."""
     free = shutil.disk_usage(folder).free
-    sentence = f"Disk: at most {in_bytes(peak)} at a time, of {in_bytes(free)} that are free."
+    sentence = f"Disk: at most {in_thousands(peak, 'B')} at a time, of {in_thousands(free, 'B')} that are free."
     return sentence if free >= peak else f"{sentence} This may not be enough."
 
 

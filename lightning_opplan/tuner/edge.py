@@ -141,11 +141,7 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
     first_epoch = 0 if resume is None else resume[1]
 
     seed_all(derived_seed(job.edge_seed, "build"))
-    stopping: KneeStopping | FixedEpochs = KneeStopping(
-        job.monitor, mode=job.mode, dirpath=checkpoints, rival=job.rival, max_checkpoints=MAX_CHECKPOINTS, **job.knee
-    )
-    if job.stage is not None:
-        stopping = FixedEpochs(job.monitor, mode=job.mode, dirpath=checkpoints, stage=job.stage)
+    stopping = _stopping(job, checkpoints)
     meter = Meter()
     callbacks = [
         EpochSeed(job.edge_seed, first_epoch=first_epoch),
@@ -162,7 +158,7 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
     quiet(trainer)
     if job.parent_weights is not None:
         load_weights(model, job.parent_weights)
-    if resume is None and job.stage is None:
+    if resume is None and isinstance(stopping, KneeStopping):
         stopping.initial_value = _initial_value(job, experiment)
     fit(experiment, None if resume is None else resume[0])
     if not stopping.points:
@@ -190,6 +186,15 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
         return outcome
 
     return ranks.decide(finish)
+
+
+def _stopping(job: EdgeJob, checkpoints: str) -> KneeStopping | FixedEpochs:
+    """What ends the training of an edge and keeps its weights."""
+    if job.stage is not None:
+        return FixedEpochs(job.monitor, dirpath=checkpoints, stage=job.stage)
+    return KneeStopping(
+        job.monitor, mode=job.mode, dirpath=checkpoints, rival=job.rival, max_checkpoints=MAX_CHECKPOINTS, **job.knee
+    )
 
 
 def _limit_epochs(trainer: Trainer, job: EdgeJob) -> None:

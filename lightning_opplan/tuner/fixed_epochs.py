@@ -10,7 +10,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from lightning_opplan.callbacks.saving import save_checkpoint_atomically
-from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.hand_tuned import FixedStage
 from lightning_opplan.planning.knee import Point, ValueKind
 
@@ -37,11 +36,10 @@ class FixedEpochs(LastEpoch):
         stage: Epochs and decay.
     """
 
-    def __init__(self, monitor: str, *, mode: Mode, dirpath: str, stage: FixedStage) -> None:
+    def __init__(self, monitor: str, *, dirpath: str, stage: FixedStage) -> None:
         super().__init__(dirpath)
-        self.monitor, self.mode, self.stage = monitor, mode, stage
+        self.monitor, self.stage = monitor, stage
         self.points: tuple[Point, ...] = ()
-        self.initial_value: float | None = None
         self.stopping_reason = f"Trained for the {stage.epochs} epochs of its part of the training."
         self._rates: list[float] = []
 
