@@ -1,6 +1,7 @@
 """Which devices the edges of a search get, and the executor that runs them there."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,7 +70,9 @@ def runs_here(executor: ExecutorOptions | EdgeExecutor) -> bool:
     )
 
 
-def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: TransitionGraph, folder: Path) -> Placement:
+def place(
+    executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: TransitionGraph, folder: Path, *, beam: int = 1
+) -> Placement:
     """Make the executor of a search and share the devices out.
 
     Raises:
@@ -84,7 +87,7 @@ def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: Trans
             "`executor` must be 'in_process' where several processes were started together (torchrun, srun), as all "
             "of them would search. Start one process, or leave the executor out."
         )
-    width = parallel_width(graph)
+    width = parallel_width(graph) * beam
     if not isinstance(executor, ExecutorOptions):
         workers = int(getattr(executor, "num_workers", 0) or getattr(executor, "_max_workers", 0) or width)
         return Placement(
@@ -92,54 +95,36 @@ def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, graph: Trans
             sentence=f"Edges run by {type(executor).__name__}, up to {workers} at a time.",
         )  # fmt: skip
     trainer = recipe.build_trainer(str(folder))
+    total, chosen = trainer.num_devices, _devices_per_edge(executor, trainer, width)
     on_gpus = isinstance(trainer.accelerator, CUDAAccelerator)
-    total = trainer.num_devices
-    per_edge = shares(total, executor.devices_per_edge, width=width, are_scarce=on_gpus)
-    if executor.name == "dask" and on_gpus and executor.devices_per_edge is None:
-        raise ValueError(
-            "`executor.devices_per_edge` must be given for Dask with GPUs, as Dask does not share them out. Start its "
-            "workers with so many visible GPUs each (dask-cuda does), or choose 'processes' or 'ray'."
-        )
-    accumulate = 1 if per_edge is None else total // per_edge
-    chosen = per_edge or total
-    by_devices = total // chosen if on_gpus else None
+    accumulate = total // chosen if on_gpus or executor.devices_per_edge is not None else 1
     cores = len(os.sched_getaffinity(0))
+    room = total // chosen if on_gpus else max(cores // chosen, 1)
     # A worker more than can ever be busy would only hold memory.
-    workers = min(executor.num_workers or by_devices or max(cores // chosen, 1), max(width, 1))
-    made: EdgeExecutor
-    if executor.name == "processes":
-        groups = None
-        if on_gpus:
-            workers = min(workers, by_devices or 1)
-            visible = _visible(trainer)
-            groups = [visible[start * chosen : (start + 1) * chosen] for start in range(workers)]
-        made = ProcessExecutor(workers, devices=groups)
-    elif executor.name == "ray":
-        made = RayExecutor(executor.address, num_cpus=executor.cpus_per_edge, num_gpus=chosen if on_gpus else 0)
-        workers = min(executor.num_workers or made.num_workers, width)
-    elif executor.name == "dask":
-        made = DaskExecutor(executor.address, num_workers=workers)
-        workers = min(executor.num_workers or width, width)
-    else:
-        parameters = {
-            "gpus_per_node": chosen if on_gpus else 0,
-            "cpus_per_task": executor.cpus_per_edge,
-            "timeout_min": _SLURM_MINUTES,
-        }
-        made = SlurmExecutor(folder / "slurm", cluster=executor.address, parameters={**parameters, **executor.options})
-        workers = min(executor.num_workers or width, width)
-    sentence = f"Edges run by {executor.name.replace('_', ' ')}, up to {workers} at a time."
-    if on_gpus or per_edge is not None:
+    workers = min(executor.num_workers or room, width)
+    if executor.name == "processes" and on_gpus:
+        workers = min(workers, room)
+    made = _engine(executor, workers, _gpus(trainer) if on_gpus else None, chosen, folder)
+    if executor.name != "processes":  # as many as the graph allows, if the engine does not say
+        workers = min(executor.num_workers or getattr(made, "num_workers", width), width)
+    sentence = f"Edges run by {executor.name}, up to {workers} at a time."
+    if on_gpus or executor.devices_per_edge is not None:
         sentence += f" Each has {chosen} of {total} devices" + (
             f" and accumulates {accumulate} times as many batches, so that an update sees as many samples as on all."
             if accumulate > 1
             else "."
         )
     return Placement(
-        executor=made, num_workers=workers, devices=chosen if on_gpus else per_edge, accumulate=accumulate,
+        executor=made,
+        num_workers=workers,
+        # By number: those of a worker are counted from 0 again.
+        devices=chosen if on_gpus or executor.devices_per_edge is not None else None,
+        accumulate=accumulate,
         num_threads=None if on_gpus else max(cores // (workers * chosen), 1),
-        max_restarts=executor.max_restarts, is_isolated=executor.name == "processes", sentence=sentence,
-    )  # fmt: skip
+        max_restarts=executor.max_restarts,
+        is_isolated=executor.name == "processes",
+        sentence=sentence,
+    )
 
 
 def share_of_devices(options: ExecutorOptions, recipe: Recipe, graph: TransitionGraph) -> float:
@@ -147,13 +132,10 @@ def share_of_devices(options: ExecutorOptions, recipe: Recipe, graph: Transition
     if runs_here(options):
         return 1.0
     trainer = recipe.build_trainer(".")
-    on_gpus = isinstance(trainer.accelerator, CUDAAccelerator)
-    total = trainer.num_devices
-    chosen = shares(total, options.devices_per_edge, width=parallel_width(graph), are_scarce=on_gpus)
-    return (chosen or total) / total
+    return _devices_per_edge(options, trainer, parallel_width(graph)) / trainer.num_devices
 
 
-def shares(total: int, wanted: int | None, *, width: int, are_scarce: bool) -> int | None:
+def shares(total: int, wanted: int | None, *, width: int, are_scarce: bool) -> int:
     """Return the devices of an edge: half of all where two edges can run at once, or as many as are wanted.
 
     Args:
@@ -162,14 +144,11 @@ def shares(total: int, wanted: int | None, *, width: int, are_scarce: bool) -> i
         width: Edges that can run at once.
         are_scarce: Whether edges that run at once need devices of their own; processes on a CPU do not.
 
-    Returns:
-        The number, or ``None`` to leave the Trainer as it is.
-
     Raises:
         ValueError: If the global batch could not be kept by accumulation.
     """
     if wanted is None:
-        return total // 2 if are_scarce and width > 1 and total % 2 == 0 else None
+        return total // 2 if are_scarce and width > 1 and total % 2 == 0 else total
     if wanted < 1 or total % wanted:
         valid = ", ".join(str(number) for number in range(1, total + 1) if total % number == 0)
         raise ValueError(
@@ -179,8 +158,40 @@ def shares(total: int, wanted: int | None, *, width: int, are_scarce: bool) -> i
     return wanted
 
 
-def _visible(trainer: Trainer) -> list[str]:
-    """The GPUs of the Trainer as ``CUDA_VISIBLE_DEVICES`` names them."""
+def _devices_per_edge(options: ExecutorOptions, trainer: Trainer, width: int) -> int:
+    on_gpus = isinstance(trainer.accelerator, CUDAAccelerator)
+    if options.name == "dask" and on_gpus and options.devices_per_edge is None:
+        raise ValueError(
+            "`executor.devices_per_edge` must be given for Dask with GPUs, as Dask does not share them out. Start its "
+            "workers with so many visible GPUs each (dask-cuda does), or choose 'processes' or 'ray'."
+        )
+    return shares(trainer.num_devices, options.devices_per_edge, width=width, are_scarce=on_gpus)
+
+
+def _engine(
+    options: ExecutorOptions, workers: int, gpus: Sequence[str] | None, per_edge: int, folder: Path
+) -> EdgeExecutor:
+    """Make the executor; `gpus` are those of this machine, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    num_gpus = 0 if gpus is None else per_edge
+    if options.name == "processes":
+        groups = None
+        if gpus is not None:
+            groups = [gpus[start * per_edge : (start + 1) * per_edge] for start in range(workers)]
+        return ProcessExecutor(workers, devices=groups)
+    if options.name == "ray":
+        return RayExecutor(options.address, num_cpus=options.cpus_per_edge, num_gpus=num_gpus)
+    if options.name == "dask":
+        return DaskExecutor(options.address, num_workers=workers)
+    parameters = {
+        "gpus_per_node": num_gpus,
+        "cpus_per_task": options.cpus_per_edge,
+        "timeout_min": _SLURM_MINUTES,
+        **options.options,
+    }
+    return SlurmExecutor(folder / "slurm", cluster=options.address, parameters=parameters)
+
+
+def _gpus(trainer: Trainer) -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = given.split(",") if given else None
     return [names[index] if names else str(index) for index in trainer.device_ids]

@@ -180,7 +180,7 @@ class PathSearchTuner:
             journal = Journal(self.dirpath / "journal.jsonl")
             plan = self._plan()
             outcomes = ranks.decide(lambda: journal.open(plan))
-            placement = place(self.executor, self.recipe, self.graph, self.dirpath)
+            placement = place(self.executor, self.recipe, self.graph, self.dirpath, beam=self.beam)
             stack.enter_context(ended_with_search(placement))
             display = SearchDisplay(self.graph, self.mode, beam=self.beam, enabled=self.progress and ranks.is_first)
             self._announce(display, placement, outcomes)

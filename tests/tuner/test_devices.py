@@ -25,7 +25,7 @@ class FakeRecipe:
 
 @pytest.mark.parametrize(
     ("total", "wanted", "width", "expected"),
-    [(8, None, 8, 4), (8, None, 1, None), (1, None, 8, None), (3, None, 8, None), (8, 8, 8, 8), (8, 2, 8, 2)],
+    [(8, None, 8, 4), (8, None, 1, 8), (1, None, 8, 1), (3, None, 8, 3), (8, 8, 8, 8), (8, 2, 8, 2)],
     ids=["half", "one branch", "one GPU", "odd", "all", "two"],
 )
 def test_half_of_the_gpus_for_each_edge_unless_told_otherwise(total, wanted, width, expected):
@@ -33,7 +33,7 @@ def test_half_of_the_gpus_for_each_edge_unless_told_otherwise(total, wanted, wid
 
 
 def test_processes_on_a_cpu_are_not_shared_out():
-    assert devices.shares(4, None, width=8, are_scarce=False) is None
+    assert devices.shares(4, None, width=8, are_scarce=False) == 4
 
 
 def test_devices_that_do_not_divide_are_refused():
