@@ -79,9 +79,12 @@ class BrokenVideos:
         Raises:
             VideoError: If that is one too many.
         """
-        if len(self) >= self.limit:
+        # Another process may have met the same video meanwhile: it counts once.
+        others = self._marks.clone()
+        others[index] = False
+        if (num_others := int(others.sum())) >= self.limit:
             if self.limit:
-                error.reason += f" (and {len(self)} videos were left out before: more than `max_broken` allows)"
+                error.reason += f" (and {num_others} videos were left out before: more than `max_broken` allows)"
             raise error
         self._marks[index] = True
         rank_zero_warn(f"A video cannot be decoded and is left out, the next one takes its place: {error}")

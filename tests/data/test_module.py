@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from lightning_opplan import VideoDataModule
 from lightning_opplan.data import store
 from lightning_opplan.data.caching import write_cache
+from lightning_opplan.data.clips import BrokenVideos
 from lightning_opplan.data.decoding import VideoError
 
 
@@ -268,6 +269,16 @@ def test_videos_that_fail_later_are_left_out_up_to_a_limit(root, monkeypatch, nu
     break_later(root, monkeypatch, *paths[:3])
     with pytest.raises(VideoError, match=r"it ends early \(and 2 videos were left out before: more than `max_broken`"):
         list(loader)
+
+
+@pytest.mark.filterwarnings("ignore:A video cannot be decoded and is left out")
+def test_video_that_two_processes_leave_out_at_once_counts_once():
+    broken = BrokenVideos(num_videos=4, limit=2)
+    for index in (0, 1, 1):
+        broken.add(index, VideoError(f"{index}.mp4", "it ends early"))
+    assert len(broken) == 2
+    with pytest.raises(VideoError, match="and 2 videos were left out before"):
+        broken.add(2, VideoError("2.mp4", "it ends early"))
 
 
 def test_too_many_broken_videos_end_the_run(root):
