@@ -138,7 +138,10 @@ def fitted(tmp_path, **options):
 
 
 @pytest.mark.slow
-def test_compiled_training_equals_the_plain_one(tmp_path):
+def test_compiled_training_equals_the_plain_one(tmp_path, monkeypatch):
+    # Up to the kernels: Inductor takes a minute for those of three graphs, and has the next test.
+    score = torch.compile(video_classifier._score_heads, dynamic=False, backend="aot_eager")
+    monkeypatch.setattr(video_classifier, "_compiled", lambda: score)
     options = {"freeze_batch_norm": True, "activation_checkpointing": True}
     plain = fitted(tmp_path, **options)
     graphs = torch._dynamo.utils.counters["stats"]
@@ -147,6 +150,15 @@ def test_compiled_training_equals_the_plain_one(tmp_path):
     assert graphs["unique_graphs"] == 3, "one for training, one for each of the two sizes of validation batches"
     for key, value in compiled.state_dict().items():
         torch.testing.assert_close(value, plain.state_dict()[key], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_scores_equal_the_plain_ones():
+    plain, compiled = classifier().eval(), classifier(compile=True).eval()
+    compiled.load_state_dict(plain.state_dict())
+    batch, _ = clips(2)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(batch), plain(batch), rtol=1e-3, atol=1e-4)
 
 
 def test_compiled_copy_scores_with_its_own_network(monkeypatch):

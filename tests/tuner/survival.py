@@ -31,16 +31,17 @@ class Driver:
     folder: Path
     executor: str = "processes"
     devices: int = 1
-    rates: int = 2
+    one_state: bool = False
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self):
         command = [sys.executable, "-W", "ignore", "-m", "tests.tuner.toy", str(self.folder), str(self.devices)]
+        command += [self.executor, *(["--one-state"] if self.one_state else [])]
         self._errors = self.folder.with_name(f"{self.folder.name}.stderr")
         with self._errors.open("wb") as stream:
             self.process = subprocess.Popen(
-                [*command, self.executor, str(self.rates)], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=stream,
-                start_new_session=True, env={**os.environ, MARK: self.mark},
+                command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True,
+                env={**os.environ, MARK: self.mark},
             )  # fmt: skip
 
     @property

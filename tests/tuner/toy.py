@@ -52,10 +52,10 @@ class Quadrants(LightningDataModule):
         return DataLoader(self.val, 80)
 
 
-def graph(rates=(0.1, 0.01)):
+def graph(rates=(0.1, 0.01), sizes=(8, 32)):
     return TransitionGraph.lattice(
         axes=[
-            Axis("batch", [{"data.batch_size": size} for size in (8, 32)], reversible=True),
+            Axis("batch", [{"data.batch_size": size} for size in sizes], reversible=True),
             Axis("rate", [{"model.lr": rate} for rate in rates]),
         ]
     )
@@ -94,8 +94,7 @@ if __name__ == "__main__":
     folder, devices = sys.argv[1], int(sys.argv[2])
     strategy = "ddp" if devices > 1 else "auto"
     executor = sys.argv[3] if len(sys.argv) > 3 else "in_process"
-    rates = (0.1, 0.01)[: int(sys.argv[4])] if len(sys.argv) > 4 else (0.1, 0.01)
-    plan = graph(rates)
+    plan = graph((0.1,), (8,)) if "--one-state" in sys.argv else graph()
     found = tuner(folder, graph=plan, devices=devices, strategy=strategy, executor=executor, num_threads=1).search()
     name = f"result-{os.environ.get('LOCAL_RANK', 0)}.json"
     Path(folder, name).write_text(json.dumps(fingerprint(found, folder, plan)))
