@@ -8,10 +8,12 @@ A soft blob moves on a noisy background. Two kinds of class, so that there is so
   video tells which came first.
 """
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -109,31 +111,44 @@ def write_demo_videos(folder: str | os.PathLike[str], *, num_train: int, num_tes
     """
     folder = Path(folder)
     recipe = {"format": _FORMAT, "num_train": num_train, "num_test": num_test, "seed": seed}
-    mark = folder / "recipe.json"
-    if mark.is_file() and json.loads(mark.read_text()) == recipe:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.parent):  # edges side by side find the videos missing at the same moment
+        mark = folder / "recipe.json"
+        if mark.is_file() and json.loads(mark.read_text()) == recipe:
+            return folder
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(
+                f"`root` must be a new folder, or one with the same demo videos, got {str(folder)!r} with something "
+                "else in it. Choose another folder, or delete this one."
+            )
+        total = (num_train + num_test) * len(CLASSES)
+        rank_zero_info(f"Drawing {total} demo videos in {folder} …")
+        unfinished = folder.with_name(folder.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for split, count in (("train", num_train), ("test", num_test)):
+            for label, name in enumerate(CLASSES):
+                target = unfinished / split / name
+                target.mkdir(parents=True)
+                for number in range(count):
+                    generator = np.random.default_rng([seed, ("train", "test").index(split), label, number])
+                    rate = int(generator.choice([15, 24, 25, 30]))
+                    _encode(target / f"{number:03d}.mp4", draw_video(name, generator), rate)
+        (unfinished / "recipe.json").write_text(json.dumps(recipe))
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
         return folder
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(
-            f"`root` must be a new folder, or one with the same demo videos, got {str(folder)!r} with something else "
-            "in it. Choose another folder, or delete this one."
-        )
-    total = (num_train + num_test) * len(CLASSES)
-    rank_zero_info(f"Drawing {total} demo videos in {folder} …")
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for split, count in (("train", num_train), ("test", num_test)):
-        for label, name in enumerate(CLASSES):
-            target = unfinished / split / name
-            target.mkdir(parents=True)
-            for number in range(count):
-                generator = np.random.default_rng([seed, ("train", "test").index(split), label, number])
-                rate = int(generator.choice([15, 24, 25, 30]))
-                _encode(target / f"{number:03d}.mp4", draw_video(name, generator), rate)
-    (unfinished / "recipe.json").write_text(json.dumps(recipe))
-    if folder.exists():
-        folder.rmdir()
-    unfinished.rename(folder)
-    return folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds a folder; the lock dies with its holder and leaves no file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _encode(file: Path, pictures: Iterator[Picture], rate: int) -> None:

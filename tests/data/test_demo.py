@@ -1,3 +1,6 @@
+import multiprocessing
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -45,3 +48,15 @@ def test_half_drawn_videos_are_drawn_again(tmp_path):
     folder = write_demo_videos(tmp_path / "v", num_train=1, num_test=1, seed=0)
     assert not (tmp_path / "v.unfinished").exists()
     assert (folder / "recipe.json").exists()
+
+
+def test_processes_that_draw_at_once_get_the_same_videos(tmp_path):
+    draw = partial(write_demo_videos, tmp_path / "videos", num_train=1, num_test=1, seed=0)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=draw) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [file.name for file in tmp_path.iterdir()] == ["videos"]
