@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_opplan import OptimizationPath, VideoClassifier, VideoDataModule
 from lightning_opplan.planning.path import PathStep
-from lightning_opplan.tuner.edge import load_weights
+from lightning_opplan.tuner.edges.checkpoints import load_weights
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.recipe import FactoryRecipe
 

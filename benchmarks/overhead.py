@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_opplan import Axis, KneeStopping, PathSearchTuner, TransitionGraph
 from lightning_opplan.planning.cost import schedule_bound
 from lightning_opplan.planning.options import ExecutorOptions
-from lightning_opplan.tuner.edge import hushed
+from lightning_opplan.tuner.edges.checkpoints import hushed
 
 EPOCHS = 4
 

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from lightning_opplan.cli import ConfigRecipe, OpplanCLI, main
 from lightning_opplan.reporting.comparison import comparison_of
-from lightning_opplan.tuner.edge import hushed, load_weights
+from lightning_opplan.tuner.edges.checkpoints import hushed, load_weights
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 

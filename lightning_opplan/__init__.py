@@ -4,21 +4,37 @@ from lightning_opplan.callbacks import FreezeBatchNorm, KneeStopping
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.models import get_model, list_models
 from lightning_opplan.modules import VideoClassifier
-from lightning_opplan.planning.graph import Axis, TransitionGraph
+from lightning_opplan.planning.graph import Axis, Edge, TransitionGraph
+from lightning_opplan.planning.knee import KneeRule
+from lightning_opplan.planning.options import ExecutorOptions, SearchOptions
+from lightning_opplan.planning.outcome import EdgeOutcome, Work
 from lightning_opplan.planning.path import OptimizationPath
-from lightning_opplan.tuner import PathSearchTuner
+from lightning_opplan.planning.search import Search
+from lightning_opplan.tuner import PathSearchTuner, SearchResult, estimate_cost, follow_path, run_grid, run_study
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Axis",
+    "Edge",
+    "EdgeOutcome",
+    "ExecutorOptions",
     "FreezeBatchNorm",
+    "KneeRule",
     "KneeStopping",
     "OptimizationPath",
     "PathSearchTuner",
+    "Search",
+    "SearchOptions",
+    "SearchResult",
     "TransitionGraph",
     "VideoClassifier",
     "VideoDataModule",
+    "Work",
+    "estimate_cost",
+    "follow_path",
     "get_model",
     "list_models",
+    "run_grid",
+    "run_study",
 ]

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from lightning_opplan.cli import ConfigRecipe, main
-from tests.conftest import PROJECT
-from tests.data.trees import TEST, TRAIN, TREES
+from tests.helpers.scripted import PROJECT
+from tests.helpers.trees import TEST, TRAIN, TREES
 
 CONFIGS = sorted(file.name for file in (PROJECT / "configs").glob("*.yaml"))
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]

@@ -13,7 +13,7 @@ from torchvision.models import get_model as image_model
 from lightning_opplan import OptimizationPath
 from lightning_opplan.cli import OpplanCLI, main
 from lightning_opplan.models import registry
-from tests.conftest import PROJECT
+from tests.helpers.scripted import PROJECT
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
@@ -84,8 +84,8 @@ def test_python_of_the_readme(tmp_path, monkeypatch):
 def test_yaml_of_the_readme(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["opplan"])
     callback, plan, videos, network = map(yaml.safe_load, blocks("yaml"))
-    data = {"data": {"class_path": "tests.tuner.toy.Quadrants"}}
-    mine = {"model": {"class_path": "tests.tuner.toy.Classifier"}, **data, **callback, **plan}
+    data = {"data": {"class_path": "tests.helpers.toy.Quadrants"}}
+    mine = {"model": {"class_path": "tests.helpers.toy.Classifier"}, **data, **callback, **plan}
     for subcommand, content, expected in [
         ("plan", mine, "lightning_opplan.KneeStopping"),
         ("fit", {**network, **data}, "activation_checkpointing: true"),

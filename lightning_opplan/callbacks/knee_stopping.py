@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import fields
 from typing import Any, get_args
 
 import torch
@@ -12,10 +13,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
+from lightning_opplan._lightning import is_last_batch, min_epochs, min_steps, num_batches_done, state_key
 from lightning_opplan.callbacks.saving import save_checkpoint_atomically
-from lightning_opplan.planning.curves import Family, Mode
-from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point, ValueKind
-from lightning_opplan.planning.messages import checked_choice, suggestion
+from lightning_opplan.messages import checked_choice, checked_names, suggestion
+from lightning_opplan.planning.curves import Mode
+from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
 
 __all__ = ["KneeStopping"]
 
@@ -33,24 +35,16 @@ class KneeStopping(Checkpoint):
     Args:
         monitor: Name of the metric, logged in validation.
         mode: `"max"` if a higher value is better, `"min"` if a lower one is.
-        patience: Epochs (not validations) to go on after the knee: T of the paper.
-        min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
-        curve: Family of the fitted curve.
-        confirm: Consecutive validations that must ask for the stop.
-        min_points: Validations before the first fit.
-        max_risk: Stop, whatever the `patience`, once the probability that any of the next `horizon` epochs is better
-            than the knee falls below this. 0 keeps the paper's rule.
-        min_gain: What counts as better, as a share of the span of the values so far; for `max_risk` alone.
-        horizon: Epochs to look ahead, for `max_risk` and `rival`.
         rival: A value that has been reached otherwise: stop once this training has no chance to reach it.
         initial_value: The metric of the weights before the first epoch (y₀), if known. With it, epoch 0 belongs to the
             curve, and the knee may be there: the weights that training started from.
-        check_finite: Stop when the metric becomes NaN or infinite. Otherwise such values are left out of the fit.
         strict: Whether a metric that is not logged is an error or only a warning.
         verbose: Say after every validation where the knee is.
         dirpath: Local folder of the checkpoints. By default ``checkpoints`` in the logger's folder.
         save_weights_only: Leave optimizers and loops out of the checkpoints: smaller, but nothing to resume from.
         max_checkpoints: Checkpoints to keep at most; beyond it the least likely knees are given up.
+        **knee: When to stop, the fields of `KneeRule`: ``patience=10`` (T of the paper), ``curve``, ``confirm``,
+            ``min_points``, ``min_delta``, ``check_finite``, ``max_risk``, ``min_gain``, ``horizon``.
 
     Attributes:
         knee_epoch: The knee as seen at the last validation; a fraction if validation runs within epochs.
@@ -79,41 +73,24 @@ class KneeStopping(Checkpoint):
         monitor: str,
         *,
         mode: Mode = "max",
-        patience: float = 10,
-        min_delta: float = 0.0,
-        curve: Family = "exponential",
-        confirm: int = 1,
-        min_points: int = 10,
-        max_risk: float = 0.0,
-        min_gain: float = KneeRule.min_gain,
-        horizon: int = KneeRule.horizon,
         rival: float | None = None,
         initial_value: float | None = None,
-        check_finite: bool = True,
         strict: bool = True,
         verbose: bool = False,
         dirpath: str | None = None,
         save_weights_only: bool = False,
         max_checkpoints: int | None = None,
+        **knee: Any,
     ) -> None:
         super().__init__()
         checked_choice("mode", mode, get_args(Mode))
-        self.rule = KneeRule(
-            patience=patience,
-            curve=curve,
-            confirm=confirm,
-            min_points=min_points,
-            min_delta=min_delta,
-            max_risk=max_risk,
-            min_gain=min_gain,
-            horizon=horizon,
-        )
+        checked_names("KneeStopping", knee, [field.name for field in fields(KneeRule)])
+        self.rule = KneeRule(**knee)
         if max_checkpoints is not None and max_checkpoints < 1:
             raise ValueError(f"`max_checkpoints` must be at least 1, got {max_checkpoints!r}.")
         self.monitor = monitor
         self.mode: Mode = mode
         self.initial_value = initial_value
-        self.check_finite = check_finite
         self.strict = strict
         self.verbose = verbose
         self.dirpath = dirpath
@@ -140,14 +117,11 @@ class KneeStopping(Checkpoint):
     @property
     def knee_path(self) -> str | None:
         """Checkpoint of the knee, or of the nearest epoch whose checkpoint is there."""
-        if self.knee_epoch is None or not self._kept:
+        knee = self.knee_epoch
+        if knee is None or not self._kept:
             return None
-        nearest = min(self._kept, key=lambda epoch: (abs(epoch - self.knee_epoch), epoch))  # type: ignore[operator]
+        nearest = min(self._kept, key=lambda epoch: (abs(epoch - knee), epoch))
         return self._kept[nearest]
-
-    def valued(self, kind: ValueKind = "fitted") -> tuple[float | None, float | None]:
-        """Return what the weights of the knee are worth, and the standard error; see `KneeRule.valued`."""
-        return self.rule.valued(self.points, self.mode, kind)
 
     @property
     def best_model_path(self) -> str:
@@ -157,7 +131,7 @@ class KneeStopping(Checkpoint):
     @property
     @override
     def state_key(self) -> str:
-        return self._generate_state_key(monitor=self.monitor, mode=self.mode)
+        return state_key(self, monitor=self.monitor, mode=self.mode)
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -210,7 +184,7 @@ class KneeStopping(Checkpoint):
         self._points.append((epoch, step, finite))
         decision = self._decide(trainer)
         # A checkpoint of a whole epoch is taken at its very end, from where Lightning resumes without repeating hooks.
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if is_last_batch(trainer):
             self._unsaved = epoch
         else:
             self._save(trainer, epoch)
@@ -282,7 +256,7 @@ class KneeStopping(Checkpoint):
         num_batches = trainer.num_training_batches
         if math.isinf(num_batches):  # a stream: each validation ends an epoch
             return self._points[-1][0] + 1 if self._points else 1
-        done = trainer.current_epoch + trainer.fit_loop.epoch_loop.batch_progress.current.ready / num_batches
+        done = trainer.current_epoch + num_batches_done(trainer) / num_batches
         return int(done) if float(done).is_integer() else round(done, 6)
 
     def _decide(self, trainer: Trainer) -> KneeDecision:
@@ -295,9 +269,8 @@ class KneeStopping(Checkpoint):
     def _apply(self, trainer: Trainer, decision: KneeDecision) -> None:
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
         # Derived anew each time: a stop asked for below `min_epochs` must not stay asked for.
-        loop = trainer.fit_loop
         epoch = self._points[-1][0]
-        may_stop = epoch >= (loop.min_epochs or 0) and trainer.global_step >= (loop.min_steps or 0)
+        may_stop = epoch >= min_epochs(trainer) and trainer.global_step >= min_steps(trainer)
         if decision.dropped and may_stop:
             trainer.should_stop = True
             self.stopping_reason = (
@@ -318,7 +291,7 @@ class KneeStopping(Checkpoint):
                 f"({_number(decision.knee_value)} on the fitted curve); nothing better came in the "
                 f"{epoch - (decision.knee_epoch or 0):g} epochs after it."
             )
-        elif self._points[-1][2] is None and self.check_finite and may_stop:
+        elif self._points[-1][2] is None and self.rule.check_finite and may_stop:
             trainer.should_stop = True
             self.stopping_reason = f"{self.monitor} was not finite at epoch {epoch:g}; training stopped."
         if self.verbose:

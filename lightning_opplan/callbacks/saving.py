@@ -1,9 +1,10 @@
 """Save checkpoints so that a kill never leaves half a file under its final name."""
 
-import os
-from pathlib import Path
+from contextlib import nullcontext
 
 from lightning.pytorch import Trainer
+
+from lightning_opplan.files import PARTIAL, replacing
 
 __all__ = ["save_checkpoint_atomically"]
 
@@ -16,9 +17,7 @@ def save_checkpoint_atomically(trainer: Trainer, path: str, *, weights_only: boo
         path: A local path.
         weights_only: Leave optimizers, callbacks and loops out.
     """
-    temporary = path + ".tmp"
-    trainer.save_checkpoint(temporary, weights_only=weights_only)
-    if trainer.is_global_zero:
-        Path(temporary).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(temporary, path)
+    # All ranks write, to the same name; the first one gives it the last.
+    with replacing(path, sync=False) if trainer.is_global_zero else nullcontext():
+        trainer.save_checkpoint(path + PARTIAL, weights_only=weights_only)
     trainer.strategy.barrier("save_checkpoint_atomically")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
-from lightning_opplan.planning.messages import suggestion
+from lightning_opplan.messages import suggestion
 
 __all__ = [
     "SUFFIXES",

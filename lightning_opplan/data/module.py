@@ -23,7 +23,7 @@ from lightning_opplan.data.pixel_cache import PixelCache
 from lightning_opplan.data.sampling import SEGMENT_LENGTH, Sampling, ShortVideo
 from lightning_opplan.data.sources import Decoder, Source
 from lightning_opplan.data.splits import internal_split, load_split, save_split
-from lightning_opplan.planning.messages import checked_choice
+from lightning_opplan.messages import checked_choice
 
 __all__ = ["VideoDataModule"]
 

@@ -21,6 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from lightning_opplan.data.decoding import Pictures, VideoError
+from lightning_opplan.files import write_json
 
 __all__ = ["CachedVideo", "PixelCache", "write_pixels"]
 
@@ -119,12 +120,9 @@ class PixelCache:
             ValueError: If the folder has frames of another size.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         head = folder / "cache.json"
         if not head.exists():
-            temporary = head.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"format": _FORMAT, "short_side": short_side}))
-            os.replace(temporary, head)
+            write_json(head, {"format": _FORMAT, "short_side": short_side})
         cache = cls(folder)
         if cache.short_side != short_side:
             raise ValueError(

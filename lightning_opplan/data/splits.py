@@ -1,14 +1,13 @@
 """Cut an internal validation set from a training set (section 5.1), and keep it."""
 
 import heapq
-import os
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from lightning_opplan.data.lists import first_names
+from lightning_opplan.files import replacing
 
 __all__ = ["internal_split", "load_split", "save_split"]
 
@@ -108,12 +107,9 @@ def _worth(group: Sequence[int], labels: Sequence[int], missing: Counter[int], r
 
 def save_split(file: Path, names: Iterable[str]) -> None:
     """Write the names of the validation videos, one a line; the file is there whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(
-        "w", dir=file.parent, encoding="utf-8", errors="surrogateescape", newline="\n", delete=False
-    ) as stream:
-        stream.write("".join(f"{name}\n" for name in names))
-    os.replace(stream.name, file)
+    with replacing(file, shared=True) as partial:
+        text = "".join(f"{name}\n" for name in names)
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def load_split(file: Path, names: Sequence[str]) -> tuple[list[int], list[int]]:

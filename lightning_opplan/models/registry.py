@@ -6,9 +6,9 @@ from fnmatch import fnmatch
 from functools import partial
 from typing import Any, TypeVar
 
+from lightning_opplan.messages import suggestion
 from lightning_opplan.models.video_resnet import BOTTLENECKS, DEPTHS, ResidualBlock, VideoNetwork, VideoResNet
 from lightning_opplan.models.weights import download_image_weights, is_image_state, read_state
-from lightning_opplan.planning.messages import suggestion
 
 __all__ = ["get_model", "list_models", "load_weights", "register", "register_resnets"]
 

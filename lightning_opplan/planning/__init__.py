@@ -1,1 +1,1 @@
-"""Section 3 of the paper without torch or lightning: numbers in, decisions out."""
+"""The paper's section 3 without torch or Lightning: numbers in, decisions out."""

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lightning_opplan.planning.graph import START, Edge, TransitionGraph
-from lightning_opplan.planning.search import EdgeOutcome, edges_to_run
+from lightning_opplan.planning.graph import START, Edge, split_route
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.search import Search
 
 __all__ = [
     "EPOCHS_PER_EDGE",
@@ -64,6 +65,7 @@ class CostEstimate:
     Attributes:
         states: Costs of the states.
         edges: Edges that have not finished.
+        num_edges: All edges; with a beam more than the graph has.
         epochs: Epochs that are expected of each edge.
         is_known: Whether that is the mean of edges that have finished; a figure of the paper otherwise.
         hours: Device-hours of the edges that have not finished.
@@ -82,6 +84,7 @@ class CostEstimate:
 
     states: Mapping[str, StateCost]
     edges: tuple[Edge, ...]
+    num_edges: int
     epochs: float
     is_known: bool
     hours: float
@@ -98,48 +101,50 @@ class CostEstimate:
     grid_trainings: int
 
 
-def critical_path(graph: TransitionGraph, lengths: Mapping[Edge, float]) -> tuple[Edge, ...]:
-    """Return the longest chain of edges that have to run one after the other."""
+def critical_path(search: Search, lengths: Mapping[Edge, float]) -> tuple[Edge, ...]:
+    """Return the longest chain of edges that have to run one after the other.
+
+    Args:
+        search: The search.
+        lengths: How long each of its edges takes.
+    """
     chains: dict[str, tuple[float, tuple[Edge, ...]]] = {START: (0.0, ())}
-    for state in graph.states[1:]:
-        edges = [Edge(parent, state) for parent in graph.parents(state)]
-        chains[state] = max(
-            ((chains[edge.parent][0] + lengths[edge], (*chains[edge.parent][1], edge)) for edge in edges),
-            key=lambda chain: chain[0],
-        )
+    for edge in search.edges:  # in topological order
+        before, way = chains[split_route(edge.parent)[0]]
+        chain = before + lengths[edge], (*way, edge)
+        chains[edge.child] = max(chains.get(edge.child, chain), chain, key=lambda chain: chain[0])
     return max(chains.values(), key=lambda chain: chain[0])[1]
 
 
-def schedule_bound(graph: TransitionGraph, lengths: Mapping[Edge, float], num_workers: int) -> float:
+def schedule_bound(search: Search, lengths: Mapping[Edge, float], num_workers: int) -> float:
     """Return the time that no schedule on so many workers can beat."""
-    longest = sum(lengths[edge] for edge in critical_path(graph, lengths))
+    longest = sum(lengths[edge] for edge in critical_path(search, lengths))
     return max(longest, sum(lengths.values()) / num_workers)
 
 
-def makespan(graph: TransitionGraph, lengths: Mapping[Edge, float], num_workers: int) -> float:
-    """Return the time that the search takes on so many workers, started in the order in which it starts its edges."""
-    return _simulated(graph, lengths, num_workers)[0]
+def makespan(search: Search, lengths: Mapping[Edge, float], num_workers: int) -> float:
+    """Return the time that a search takes on so many workers, from its beginning, in the order of its own choice."""
+    return _simulated(search, lengths, num_workers)[0]
 
 
-def parallel_width(graph: TransitionGraph) -> int:
+def parallel_width(search: Search) -> int:
     """Return how many edges run at once at most, when all take equally long and there is a worker for each."""
-    return _simulated(graph, dict.fromkeys(graph.edges, 1.0), len(graph.edges))[1]
+    return _simulated(search, dict.fromkeys(search.edges, 1.0), len(search.edges))[1]
 
 
-def _simulated(graph: TransitionGraph, lengths: Mapping[Edge, float], num_workers: int) -> tuple[float, int]:
+def _simulated(search: Search, lengths: Mapping[Edge, float], num_workers: int) -> tuple[float, int]:
     """The time at which the last edge ends, and the most edges that ran at once."""
-    outcomes: dict[Edge, EdgeOutcome] = {}
+    fresh = Search(search.graph, mode=search.mode, beam=search.beam, racing=search.racing)
     running: list[tuple[float, Edge]] = []
     now, widest = 0.0, 0
     while True:
-        busy = [edge for _, edge in running]
-        for edge in edges_to_run(graph, outcomes, busy)[: num_workers - len(running)]:
-            heapq.heappush(running, (now + lengths[edge], edge))
+        while len(running) < num_workers and (work := fresh.ask([edge for _, edge in running])) is not None:
+            heapq.heappush(running, (now + lengths[work.edge], work.edge))
         widest = max(widest, len(running))
         if not running:
             return now, widest
         now, edge = heapq.heappop(running)
-        outcomes[edge] = EdgeOutcome(edge=edge, value=0.0, knee_epoch=0, epochs_run=0)
+        fresh.tell(EdgeOutcome(edge=edge, value=0.0, knee_epoch=0, epochs_run=0))
 
 
 def in_thousands(number: float, unit: str = "") -> str:

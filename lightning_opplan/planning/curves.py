@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 
-from lightning_opplan.planning.messages import checked_choice
+from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.projection import NUM_DECAYS, Array, Family, decayed, rate_range, solve_by_projection
 
 __all__ = ["CurveFit", "Family", "Mode", "Solver", "decayed", "fit_curve", "num_parameters"]

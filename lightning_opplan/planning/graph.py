@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import yaml
 
-from lightning_opplan.planning.messages import suggestion
+from lightning_opplan.messages import suggestion
 
 __all__ = ["START", "Axis", "Edge", "Setting", "TransitionGraph", "split_route"]
 
@@ -123,10 +123,14 @@ class TransitionGraph:
         self.settings: Mapping[str, Setting] = MappingProxyType(
             {START: {}, **{state: _plain_setting(state, settings[state]) for state in order[1:]}}
         )
+        self._parents: dict[str, list[str]] = {state: [] for state in order}
+        self._children: dict[str, list[str]] = {state: [] for state in order}
+        for edge in self.edges:
+            self._parents[edge.child].append(edge.parent)
+            self._children[edge.parent].append(edge.child)
         self._check_reachable()
         if finals is None:
-            with_child = {edge.parent for edge in given}
-            finals = {state: state for state in order[1:] if state not in with_child}
+            finals = {state: state for state in order[1:] if not self._children[state]}
         for branch, final in finals.items():
             if final not in settings:
                 raise ValueError(
@@ -203,11 +207,11 @@ class TransitionGraph:
 
     def parents(self, state: str) -> tuple[str, ...]:
         """Return the parents of a state, in topological order."""
-        return tuple(edge.parent for edge in self.edges if edge.child == state)
+        return tuple(self._parents[state])
 
     def children(self, state: str) -> tuple[str, ...]:
         """Return the children of a state, in topological order."""
-        return tuple(edge.child for edge in self.edges if edge.parent == state)
+        return tuple(self._children[state])
 
     def __repr__(self) -> str:
         return f"TransitionGraph({len(self.states) - 1} states, {len(self.edges)} edges, finals={dict(self.finals)})"

@@ -1,33 +1,34 @@
 """The journal of a search: append-only JSON lines, from which the whole search can be rebuilt.
 
-The first line describes the plan, every further line one finished edge (or, after a loss, its weights trained again).
-A line is written with one call, flushed and synced before the search goes on; a kill can tear the last line only, and
+The first line describes the plan, every further line an edge that has finished or has been paused (or, after a loss,
+its weights trained again). A line is written with one call, flushed and synced before the search goes on; a kill can tear the last line only, and
 a torn last line is left out when reading and cut off before the next one is written.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from lightning_opplan.files import replacing
+from lightning_opplan.messages import first_difference
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge, TransitionGraph
 from lightning_opplan.planning.knee import KneeRule
-from lightning_opplan.planning.messages import first_difference
-from lightning_opplan.planning.search import EdgeOutcome
+from lightning_opplan.planning.options import SearchOptions
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.search import Search
 
-__all__ = ["SEARCH_DEFAULTS", "Journal", "JournalError", "PlanRecord"]
+__all__ = ["Journal", "JournalError", "Kind", "PlanRecord"]
 
-SEARCH_DEFAULTS: Final[Mapping[str, Any]] = {
-    "value": "fitted", "racing": False, "beam": 1, "max_epochs_per_edge": None, "trainings": None,
-}  # fmt: skip
-"""The options of a search as the paper has it."""
+Kind = Literal["plan", "grid", "study"]
+"""What a journal is of: a search, the hand-tuned grid, or the variants of a path."""
 
-_SCHEMA: Final = 2
-"""Schema 1, of before executors and presets, is read and brought to this one by `Journal.open`."""
+_SCHEMA: Final = 3
+"""Schemas 1 (of before executors and presets) and 2 (of before pauses) are read and brought to this one."""
 
 
 class JournalError(RuntimeError):
@@ -43,8 +44,9 @@ class PlanRecord:
         monitor: Metric that is planned for.
         mode: Whether a higher or a lower value of it is better.
         seed: Seed of the plan.
-        knee: Options of the knee rule, by name.
-        search: Options of the search, by name: what `SEARCH_DEFAULTS` has, and the grid's trainings if it is one.
+        kind: What the journal is of.
+        trainings: What the report of a grid or a study says of its trainings, by name.
+        options: Options of the search; those that results do not depend on are not kept.
         experiment: Everything else that the result depends on (the resolved configuration), as plain JSON values.
     """
 
@@ -52,8 +54,9 @@ class PlanRecord:
     monitor: str
     mode: Mode
     seed: int
-    knee: Mapping[str, Any]
-    search: Mapping[str, Any] = field(default_factory=lambda: SEARCH_DEFAULTS)
+    kind: Kind = "plan"
+    trainings: Mapping[str, Any] = field(default_factory=dict)
+    options: SearchOptions = field(default_factory=SearchOptions)
     experiment: Mapping[str, Any]
 
     @property
@@ -69,7 +72,8 @@ class PlanRecord:
             "edges": [list(e) for e in self.graph.edges],
             "finals": dict(self.graph.finals),
         }
-        content = {**vars(self), "graph": graph, "search": dict(self.search)}
+        content = {name: value for name, value in vars(self).items() if name != "options"}
+        content |= {"graph": graph, "knee": vars(self.options.rule), "search": self.options.decisive()}
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
         return plain
 
@@ -78,7 +82,13 @@ class PlanRecord:
         """Build the record from what `to_dict` returns."""
         graph = content["graph"]
         rebuilt = TransitionGraph(graph["settings"], [tuple(edge) for edge in graph["edges"]], finals=graph["finals"])
-        return cls(**{**{key: content[key] for key in cls.__dataclass_fields__}, "graph": rebuilt})
+        options = SearchOptions(knee=KneeRule(**_known(KneeRule, content["knee"])), **content["search"])
+        return cls(**{**_known(cls, content), "graph": rebuilt, "options": options})
+
+    def search(self, outcomes: Iterable[EdgeOutcome] = ()) -> Search:
+        """Return the search that this describes, told some outcomes."""
+        options = self.options
+        return Search(self.graph, mode=self.mode, beam=options.beam, racing=options.racing, outcomes=outcomes)
 
 
 class Journal:
@@ -91,8 +101,13 @@ class Journal:
     def __init__(self, file: str | os.PathLike[str]) -> None:
         self.file = Path(file)
 
-    def read(self) -> tuple[PlanRecord, dict[Edge, EdgeOutcome]]:
-        """Read the plan and the outcomes so far.
+    @classmethod
+    def of(cls, dirpath: str | os.PathLike[str]) -> "Journal":
+        """Return the journal of the search in a folder."""
+        return cls(Path(dirpath, "journal.jsonl"))
+
+    def read(self) -> tuple[PlanRecord, Search]:
+        """Read the plan, and where its search stands.
 
         Raises:
             FileNotFoundError: If there is no journal.
@@ -102,25 +117,28 @@ class Journal:
         if not lines:
             raise FileNotFoundError(f"{self.file}: no journal of a search here.")
         plan = _plan(self.file, lines[0])
-        outcomes: dict[Edge, EdgeOutcome] = {}
+        finished: dict[Edge, EdgeOutcome] = {}
+        paused: dict[Edge, EdgeOutcome] = {}
         for number, line in enumerate(lines[1:], start=2):
-            content = _parsed(self.file, number, line)
-            outcome = _outcome(self.file, number, content)
-            if content["type"] == "weights" and outcome.edge in outcomes:
-                known = outcomes[outcome.edge]
-                details = {**(known.details or {}), "sha256": (outcome.details or {}).get("sha256")}
-                outcome = replace(known, details=details)
-                outcomes[outcome.edge] = outcome
-            outcomes.setdefault(outcome.edge, outcome)
-        return plan, outcomes
+            outcome = _outcome(self.file, number, content := _parsed(self.file, number, line))
+            if outcome.is_paused:
+                paused[outcome.edge] = outcome
+            elif content["type"] == "weights" and outcome.edge in finished:
+                finished[outcome.edge] = replace(finished[outcome.edge], sha256=outcome.sha256)
+            else:
+                finished.setdefault(outcome.edge, outcome)
+        try:
+            return plan, plan.search((*paused.values(), *finished.values()))
+        except ValueError as error:
+            raise JournalError(f"{self.file} has an edge that its graph has not: {error}") from error
 
-    def open(self, plan: PlanRecord) -> dict[Edge, EdgeOutcome]:
+    def open(self, plan: PlanRecord) -> Search:
         """Start the journal of a plan, or go on with it.
 
         A journal of another plan that has no finished edge yet is begun anew: it records nothing that could be lost.
 
         Returns:
-            The outcomes of the edges that have finished already.
+            The search, where it stands.
 
         Raises:
             JournalError: If the journal belongs to another plan; the message names the first difference.
@@ -128,11 +146,11 @@ class Journal:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         if not self._complete_lines():
             self._append({"type": "plan", "schema": _SCHEMA, **plan.to_dict()})
-            return {}
-        known, outcomes = self.read()
+            return plan.search()
+        known, search = self.read()
         self._migrate(known)
         difference = first_difference(known.to_dict(), plan.to_dict())
-        if difference and not outcomes:
+        if difference and not search.outcomes and not search.paused:
             self.file.unlink()
             return self.open(plan)
         if difference:
@@ -140,32 +158,28 @@ class Journal:
                 f"{self.file} is the journal of another plan: {difference}. "
                 "Choose another directory, or restore the configuration to go on with this one."
             )
-        return outcomes
+        return search
 
     def append(self, outcome: EdgeOutcome) -> None:
-        """Record a finished edge. When this returns, it is on the disk.
+        """Record an edge that has finished or has been paused. When this returns, it is on the disk.
 
         Raises:
             OSError: If it could not be written whole; the journal is then as it was before.
         """
-        self._append({"type": "edge", **asdict(outcome), "edge": list(outcome.edge)})
+        self._append({"type": "pause" if outcome.is_paused else "edge", **outcome.to_dict()})
 
     def append_weights(self, outcome: EdgeOutcome) -> None:
         """Record that the weights of a finished edge had to be trained again; its value stays."""
-        self._append({"type": "weights", **asdict(outcome), "edge": list(outcome.edge)})
+        self._append({"type": "weights", **outcome.to_dict()})
 
     def _migrate(self, plan: PlanRecord) -> None:
         """Write the first line of a journal of an older version anew; the others stay as they are."""
         first, *others = self._complete_lines()
         if json.loads(first)["schema"] == _SCHEMA:
             return
-        temporary = self.file.with_name(self.file.name + ".tmp")
-        record = {"type": "plan", "schema": _SCHEMA, **plan.to_dict()}
-        with temporary.open("wb") as stream:
-            stream.write(json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n" + b"".join(others))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, self.file)
+        record = json.dumps({"type": "plan", "schema": _SCHEMA, **plan.to_dict()}, allow_nan=False, ensure_ascii=False)
+        with replacing(self.file) as partial:
+            partial.write_bytes(record.encode() + b"\n" + b"".join(others))
 
     def _append(self, record: Mapping[str, Any]) -> None:
         line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
@@ -202,32 +216,47 @@ def _plan(file: Path, line: bytes) -> PlanRecord:
     content = _parsed(file, 1, line)
     if content.get("type") != "plan":
         raise JournalError(f"{file}, line 1: must describe the plan, got a line of type {content.get('type')!r}.")
-    if content.get("schema") not in (1, _SCHEMA):
+    if content.get("schema") not in (1, 2, _SCHEMA):
         raise JournalError(
-            f"{file} has schema {content.get('schema')!r}, this version reads 1 and {_SCHEMA}. "
+            f"{file} has schema {content.get('schema')!r}, this version reads 1 to {_SCHEMA}. "
             "Go on with the version that wrote it, or choose another directory."
         )
     try:
-        if content["schema"] == 1:
-            content = {**content, "knee": {**asdict(KneeRule()), **content["knee"]}, "search": dict(SEARCH_DEFAULTS)}
-        return PlanRecord.from_dict(content)
-    except (KeyError, TypeError, ValueError) as error:
+        return PlanRecord.from_dict(content if content["schema"] == _SCHEMA else _upgraded(content))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise JournalError(f"{file}, line 1: does not describe a plan ({error!r}).") from error
 
 
+def _upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring the plan of schema 1 or 2 to the present one."""
+    search, experiment = dict(content.get("search", {})), dict(content["experiment"])
+    trainings = search.pop("trainings", None)
+    search["preset"] = "fast" if search.pop("racing", False) else "paper"
+    search["start_value"] = experiment.pop("start_value", None)
+    kind = "plan" if trainings is None else "grid" if all("decay" in row for row in trainings.values()) else "study"
+    knee = {**vars(KneeRule(max_risk=0.0)), **_known(KneeRule, content["knee"])}
+    return {
+        **content, "search": search, "experiment": experiment, "knee": knee, "kind": kind,
+        "trainings": trainings or {},
+    }  # fmt: skip
+
+
 def _outcome(file: Path, number: int, content: Mapping[str, Any]) -> EdgeOutcome:
-    if content.get("type") not in ("edge", "weights"):
+    if content.get("type") not in ("edge", "weights", "pause"):
         raise JournalError(
             f"{file}, line {number}: must describe an edge, got a line of type {content.get('type')!r}."
         )
     try:
-        content = {"standard_error": None, **content}  # schema 1 had none
-        fields = {key: content[key] for key in EdgeOutcome.__dataclass_fields__}
-        edge = Edge(*fields["edge"])
-        curve = tuple((float(epoch), value) for epoch, value in fields["curve"])
-        return EdgeOutcome(**{**fields, "edge": edge, "curve": curve})
+        # Before schema 3 some facts stood in a dictionary of their own.
+        return EdgeOutcome.from_dict({**content, **(content.get("details") or {})})
     except (KeyError, TypeError, ValueError) as error:
-        raise JournalError(f"{file}, line {number}: does not describe a finished edge ({error!r}).") from error
+        raise JournalError(f"{file}, line {number}: does not describe an edge ({error!r}).") from error
+
+
+def _known(cls: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a mapping that are fields of a dataclass."""
+    names = {each.name for each in fields(cls)}
+    return {name: value for name, value in content.items() if name in names}
 
 
 def _parsed(file: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from lightning_opplan.planning.curves import CurveFit, Family, Mode, Solver, fit_curve, num_parameters
-from lightning_opplan.planning.messages import checked_choice
+from lightning_opplan.messages import checked_choice
+from lightning_opplan.planning.curves import CurveFit, Family, Mode, fit_curve, num_parameters
 from lightning_opplan.planning.posterior import CurvePosterior
 
 __all__ = ["KneeDecision", "KneeRule", "Point", "ValueKind"]
@@ -68,9 +68,10 @@ class KneeRule:
         confirm: Consecutive validations that must ask for the stop.
         min_points: Validations after training began before the first fit.
         min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
-        solver: How the curve is fitted, see `fit_curve`.
+        check_finite: Stop when the metric becomes NaN or infinite. Otherwise such values are left out of the fit.
         max_risk: Stop, whatever the `patience`, once the probability that any of the next `horizon` epochs is better
-            than the knee by more than `min_gain` falls below this. 0 keeps the paper's rule.
+            than the knee by more than `min_gain` falls below this. 0 keeps the paper's rule, as does ``None``, in
+            whose place a preset may put a value.
         min_gain: What counts as a gain, as a share of the span of the values so far.
         horizon: Epochs to look ahead.
     """
@@ -80,21 +81,20 @@ class KneeRule:
     confirm: int = 1
     min_points: int = 10
     min_delta: float = 0.0
-    solver: Solver = "varpro"
-    max_risk: float = 0.0
+    check_finite: bool = True
+    max_risk: float | None = None
     min_gain: float = 0.0005
     horizon: int = 20
 
     def __post_init__(self) -> None:
         checked_choice("curve", self.curve, get_args(Family))
-        checked_choice("solver", self.solver, get_args(Solver))
         if not 0 <= self.patience < math.inf:
             raise ValueError(f"`patience` must be a number of epochs ≥ 0, got {self.patience!r}.")
         if self.confirm < 1:
             raise ValueError(f"`confirm` must be at least 1, got {self.confirm!r}.")
         if not self.min_delta >= 0:
             raise ValueError(f"`min_delta` must be a number ≥ 0 in the units of the metric, got {self.min_delta!r}.")
-        if not 0 <= self.max_risk < 1:
+        if self.max_risk is not None and not 0 <= self.max_risk < 1:
             raise ValueError(f"`max_risk` must be a probability below 1, got {self.max_risk!r}.")
         if not self.min_gain >= 0:
             raise ValueError(f"`min_gain` must be a share ≥ 0 of the span of the values, got {self.min_gain!r}.")
@@ -163,7 +163,6 @@ class KneeRule:
             mode=mode,
             epochs=[epoch for epoch, _ in points],
             min_delta=self.min_delta,
-            solver=self.solver,
         )
 
     def _asks(self, fit: CurveFit | None, points: Sequence[Point]) -> bool:

@@ -1,14 +1,13 @@
-"""A plan as configuration: what the group `plan` of a YAML file or command line holds."""
+"""The options of a search, the same in Python, in the group `plan` of a configuration, and in a journal."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, get_args
 
-from lightning_opplan.planning.curves import Family, Mode
+from lightning_opplan.messages import checked_choice
+from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Axis, TransitionGraph
 from lightning_opplan.planning.hand_tuned import EPOCHS
-from lightning_opplan.planning.knee import ValueKind
-from lightning_opplan.planning.messages import checked_choice
+from lightning_opplan.planning.knee import KneeRule, ValueKind
 
 __all__ = [
     "EXECUTORS",
@@ -17,9 +16,9 @@ __all__ = [
     "ExecutorOptions",
     "GraphOptions",
     "GridOptions",
-    "KneeOptions",
     "PlanOptions",
     "Preset",
+    "SearchOptions",
 ]
 
 EXECUTORS: Final = ("in_process", "processes", "ray", "dask", "slurm")
@@ -30,18 +29,18 @@ class Preset:
     """How a search spends its time.
 
     Attributes:
-        racing: See `PathSearchTuner`.
-        knee: Arguments of `KneeRule`.
+        racing: Whether the edges into a state race; see `Search`.
+        max_risk: See `KneeRule`.
     """
 
     racing: bool = False
-    knee: Mapping[str, Any] = field(default_factory=dict)
+    max_risk: float = 0.0
 
 
-PRESETS: Final = {"paper": Preset(), "fast": Preset(racing=True, knee={"max_risk": 0.3})}
+PRESETS: Final = {"paper": Preset(), "fast": Preset(racing=True, max_risk=0.3)}
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class AxisOptions:
     """An ordered list of settings.
 
@@ -56,7 +55,7 @@ class AxisOptions:
     reversible: bool = False
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class GraphOptions:
     """The transition graph: axes and branches, or states and edges written out.
 
@@ -94,39 +93,67 @@ class GraphOptions:
         return TransitionGraph(self.states or {}, self.edges or [], finals=self.finals)
 
 
-@dataclass
-class KneeOptions:
-    """When an edge stops.
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How a search is done.
 
     Args:
-        patience: Epochs to go on after the knee.
-        curve: Family of the fitted curve.
-        confirm: Consecutive validations that must ask for the stop.
-        min_points: Validations before the first fit.
-        min_delta: The knee is the first epoch whose fitted value is within `min_delta` of the best one.
-        check_finite: Stop when the metric becomes NaN or infinite.
-        max_risk: Stop, whatever the `patience`, once the probability that one of the next `horizon` epochs is better
-            falls below this; 0 keeps the paper's rule. By default what the preset says.
-        min_gain: What counts as better, as a share of the span of the values.
-        horizon: Epochs to look ahead.
+        preset: The paper's search, or a cheaper one: hopeless edges are given up, and curves that will not rise
+            stopped.
+        knee: When an edge stops.
+        start_value: Value of an untrained model (y₀ of the edges from the start). By default it is measured; where
+            higher is better, a value above 0 then counts as 0, what the paper takes an untrained classifier to be
+            worth.
+        value: Value of an edge: that of the fitted curve at the knee (as in the authors' release), or the validation
+            that was observed there (as the paper says).
+        beam: Ways into a state that are followed; the paper follows the best one.
+        max_epochs_per_edge: Epochs of an edge at most.
+        max_gpu_hours: Start no further edge once so many hours, times devices, are spent; the result is then the best
+            so far.
+        num_threads: Threads of torch per edge on the CPU. Sums are rounded otherwise with another number, so set it
+            where results are to be equal to the last bit, wherever edges run.
+        progress: Show the table of edges while the search runs.
     """
 
-    patience: float = 10
-    curve: Family = "exponential"
-    confirm: int = 1
-    min_points: int = 10
-    min_delta: float = 0.0
-    check_finite: bool = True
-    max_risk: float | None = None
-    min_gain: float = 0.0005
-    horizon: int = 20
+    preset: Literal["paper", "fast"] = "paper"
+    knee: KneeRule = field(default_factory=KneeRule)
+    start_value: float | None = None
+    value: ValueKind = "fitted"
+    beam: int = 1
+    max_epochs_per_edge: int | None = None
+    max_gpu_hours: float | None = None
+    num_threads: int | None = None
+    progress: bool = True
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments that are given."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+    def __post_init__(self) -> None:
+        checked_choice("preset", self.preset, PRESETS)
+        checked_choice("value", self.value, get_args(ValueKind))
+        for name in ("beam", "max_epochs_per_edge", "num_threads"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {number!r}.")
+        if self.max_gpu_hours is not None and not self.max_gpu_hours > 0:
+            raise ValueError(f"`max_gpu_hours` must be above 0, got {self.max_gpu_hours!r}.")
+
+    @property
+    def racing(self) -> bool:
+        """Whether the edges into a state race; see `Search`."""
+        return PRESETS[self.preset].racing
+
+    @property
+    def rule(self) -> KneeRule:
+        """The knee rule, with what the preset says where `knee` says nothing."""
+        if self.knee.max_risk is not None:
+            return self.knee
+        return replace(self.knee, max_risk=PRESETS[self.preset].max_risk)
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the options that a result depends on, beside the knee rule, as plain JSON values."""
+        names = ("preset", "start_value", "value", "beam", "max_epochs_per_edge")
+        return {name: getattr(self, name) for name in names}
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class ExecutorOptions:
     """Where edges run.
 
@@ -161,7 +188,7 @@ class ExecutorOptions:
             raise ValueError(f"`executor.max_restarts` must be at least 0, got {self.max_restarts!r}.")
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class GridOptions:
     """The hand-tuned trainings of `opplan grid`.
 
@@ -172,43 +199,24 @@ class GridOptions:
     epochs: list[int] = field(default_factory=lambda: list(EPOCHS))
 
 
-@dataclass
-class PlanOptions:
-    """What to plan, and where to write it.
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(SearchOptions):
+    """What to plan, how, and where to write it.
 
     Args:
         dirpath: Folder of the search; the same folder again resumes.
         monitor: Metric that validation logs.
         mode: Whether a higher or a lower value of it is better.
         graph: States and the edges between them.
-        knee: When an edge stops.
-        start_value: Value of an untrained model; by default measured, and 0 where higher is better and it is above 0.
-        final_setting: Goes on top of every state's setting when a path is followed.
-        preset: The paper's search, or a cheaper one: hopeless edges are given up, and curves that will not rise
-            stopped.
-        value: Value of an edge: that of the fitted curve at the knee (as in the authors' release), or the validation
-            that was observed there (as the paper says).
-        beam: Ways into a state that are followed; the paper follows the best one.
-        max_epochs_per_edge: Epochs of an edge at most.
-        max_gpu_hours: Start no further edge once so many hours, times devices, are spent; the result is then the best
-            so far.
-        num_threads: Threads of torch per edge on the CPU. Results are equal to the last bit for equal numbers only.
         executor: Where edges run.
         grid: The hand-tuned trainings to compare with.
+        final_setting: Goes on top of every state's setting when a path is followed.
     """
 
     dirpath: str = "runs/plan"
     monitor: str = "val/accuracy"
     mode: Mode = "max"
     graph: GraphOptions = field(default_factory=GraphOptions)
-    knee: KneeOptions = field(default_factory=KneeOptions)
-    start_value: float | None = None
-    preset: Literal["paper", "fast"] = "paper"
-    value: ValueKind = "fitted"
-    beam: int = 1
-    max_epochs_per_edge: int | None = None
-    max_gpu_hours: float | None = None
-    num_threads: int | None = None
     executor: ExecutorOptions = field(default_factory=ExecutorOptions)
     grid: GridOptions = field(default_factory=GridOptions)
     final_setting: dict[str, Any] = field(default_factory=dict)

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import yaml
 
+from lightning_opplan.files import write_text
+from lightning_opplan.messages import suggestion
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, Setting, TransitionGraph
-from lightning_opplan.planning.messages import suggestion
-from lightning_opplan.planning.search import Outcomes, path_to, winning_edges
 
 __all__ = ["OptimizationPath", "PathStep"]
 
@@ -65,40 +65,6 @@ class OptimizationPath:
     def value(self) -> float | None:
         """What the last state was worth in the search."""
         return self.steps[-1].value if self.steps else None
-
-    @classmethod
-    def from_outcomes(
-        cls,
-        graph: TransitionGraph,
-        outcomes: Outcomes,
-        final: str,
-        *,
-        monitor: str | None = None,
-        mode: Mode = "max",
-        beam: int = 1,
-        partial: bool = False,
-    ) -> "OptimizationPath":
-        """Read the best path to a state off the outcomes of a search.
-
-        Args:
-            graph: The graph.
-            outcomes: The edges that have finished.
-            final: The last state.
-            monitor: The metric.
-            mode: Whether a higher or a lower value is better.
-            beam: Ways into a state that the search followed.
-            partial: Decide by the edges that have finished, as if there were no others.
-        """
-        steps = [
-            PathStep(
-                state=edge.child,
-                epochs=outcomes[edge].knee_epoch,
-                setting=graph.settings[edge.child],
-                value=outcomes[edge].value,
-            )
-            for edge in path_to(final, winning_edges(graph, outcomes, mode, beam, partial=partial))
-        ]
-        return cls(steps=tuple(steps), monitor=monitor, mode=mode, is_complete=final in graph.finals.values())
 
     @classmethod
     def load(cls, file: str | os.PathLike[str]) -> "OptimizationPath":
@@ -155,13 +121,9 @@ class OptimizationPath:
 
     def save(self, file: str | os.PathLike[str]) -> Path:
         """Write the path as YAML, whole or not at all."""
-        file = Path(file)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(file.name + ".tmp")
         text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
-        temporary.write_text(_HEADER + text, encoding="utf-8")
-        os.replace(temporary, file)
-        return file
+        write_text(file, _HEADER + text)
+        return Path(file)
 
     def check(self, graph: TransitionGraph) -> None:
         """Make sure that the path fits a graph: known states, allowed edges, from the start to a final state.

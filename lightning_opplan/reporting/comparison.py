@@ -13,16 +13,9 @@ from rich.console import Group
 from rich.table import Table
 
 from lightning_opplan.planning.cost import in_thousands
-from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.journal import Journal, PlanRecord
-from lightning_opplan.planning.search import (
-    EdgeOutcome,
-    Outcomes,
-    best_so_far,
-    path_to,
-    probability_of_better,
-    winning_edges,
-)
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.search import Search, probability_of_better
 from lightning_opplan.reporting.costs import hours_of
 
 __all__ = ["Comparison", "RunnerUp", "Spent", "Strategy", "comparison_of", "comparison_tables", "runner_ups", "spent"]
@@ -104,56 +97,52 @@ class Comparison:
     variants: tuple[tuple[str, float, float, float], ...] = ()
 
 
-def spent(outcomes: Outcomes) -> Spent:
+def spent(search: Search) -> Spent:
     """Add up what edges have taken."""
-    details = [(outcome, outcome.details or {}) for outcome in outcomes.values()]
-    frames = [facts.get("clip_frames") for _, facts in details]
+    known = (*search.outcomes.values(), *search.paused.values())
+    frames = [outcome.clip_frames for outcome in known]
     return Spent(
-        epochs=sum(outcome.epochs_run for outcome in outcomes.values()),
-        device_hours=sum(outcome.seconds * facts.get("devices", 1) for outcome, facts in details) / 3600,
+        epochs=sum(outcome.epochs_run for outcome in known),
+        device_hours=sum(outcome.device_seconds for outcome in known) / 3600,
         clip_frames=None if not frames or None in frames else float(sum(frame or 0 for frame in frames)),
     )
 
 
-def runner_ups(plan: PlanRecord, outcomes: Outcomes) -> tuple[RunnerUp, ...]:
+def runner_ups(search: Search) -> tuple[RunnerUp, ...]:
     """Return the second best way into every settled state that has one, and the probability that it is better."""
-    beam = plan.search["beam"]
-    winners = winning_edges(plan.graph, outcomes, plan.mode, beam)
-    sign = 1.0 if plan.mode == "max" else -1.0
+    sign = 1.0 if search.mode == "max" else -1.0
     rows = []
-    for state in plan.graph.states[1:]:
-        if state not in winners:
+    for state in search.graph.states[1:]:
+        if state not in search.winners:
             continue
-        winner = outcomes[winners[state]]
+        winner = search.outcomes[search.winners[state]]
         others = [
             outcome
-            for edge, outcome in outcomes.items()
+            for edge, outcome in search.outcomes.items()
             if edge.child == state and edge != winner.edge and outcome.value is not None
         ]
         if others:
             rival = max(others, key=lambda outcome: sign * (outcome.value or 0.0))
-            probability = probability_of_better(rival, winner, plan.mode)
+            probability = probability_of_better(rival, winner, search.mode)
             rows.append(RunnerUp(state=state, winner=winner, rival=rival, probability=probability))
     return tuple(rows)
 
 
 def comparison_of(folder: Path) -> Comparison:
     """Read the journals in a plan's folder, that of the grid and that of the study among them."""
-    plan, outcomes = Journal(folder / "journal.jsonl").read()
+    plan, search = Journal.of(folder).read()
     value, observed, epochs = None, None, 0.0
-    final = best_so_far(plan.graph, outcomes, plan.mode, plan.search["beam"])
-    if final is not None:
-        winners = winning_edges(plan.graph, outcomes, plan.mode, plan.search["beam"], partial=True)
-        last = outcomes[winners[final]]
-        value, observed = last.value, dict(last.curve).get(last.knee_epoch)
-        epochs = sum(outcomes[edge].knee_epoch for edge in path_to(final, winners))
+    path = search.path()
+    if path is not None:
+        last = search.outcomes[search.leaders[path.steps[-1].state]]
+        value, observed, epochs = last.value, dict(last.curve).get(last.knee_epoch), path.total_epochs
     found = Comparison(
-        monitor=plan.monitor, path_value=value, path_observed=observed, path_epochs=epochs, search=spent(outcomes)
+        monitor=plan.monitor, path_value=value, path_observed=observed, path_epochs=epochs, search=spent(search)
     )
-    if (folder / "grid" / "journal.jsonl").is_file():
-        found = _with_grid(found, *Journal(folder / "grid" / "journal.jsonl").read())
-    if (folder / "study" / "journal.jsonl").is_file():
-        found = _with_study(found, *Journal(folder / "study" / "journal.jsonl").read())
+    for name, add in (("grid", _with_grid), ("study", _with_study)):
+        journal = Journal.of(folder / name)
+        if journal.file.is_file():
+            found = add(found, *journal.read())
     return found
 
 
@@ -193,11 +182,11 @@ def cost_rows(found: Comparison) -> list[tuple[str, str, float, Spent]]:
     return rows
 
 
-def _with_grid(found: Comparison, plan: PlanRecord, outcomes: Outcomes) -> Comparison:
-    values = _finals(plan, outcomes)
+def _with_grid(found: Comparison, plan: PlanRecord, search: Search) -> Comparison:
+    values = _finals(search)
     sign = 1.0 if plan.mode == "max" else -1.0
     groups: dict[tuple[str, str], dict[str, list[tuple[float, int]]]] = {}
-    for name, facts in (plan.search["trainings"] or {}).items():
+    for name, facts in plan.trainings.items():
         row = groups.setdefault((facts["branch"], " → ".join(map(str, facts["steps"]))), {"step": [], "cosine": []})
         if name in values:
             row[facts["decay"]].append((values[name][0], facts["epochs"]))
@@ -216,13 +205,13 @@ def _with_grid(found: Comparison, plan: PlanRecord, outcomes: Outcomes) -> Compa
         found,
         strategies=strategies,
         grid_best=None if best is None else (best, *values[best]),
-        grid=spent(outcomes),
+        grid=spent(search),
         grid_trainings=(len(values), len(plan.graph.finals)),
     )
 
 
-def _with_study(found: Comparison, plan: PlanRecord, outcomes: Outcomes) -> Comparison:
-    values = _finals(plan, outcomes)
+def _with_study(found: Comparison, _: PlanRecord, search: Search) -> Comparison:
+    values = _finals(search)
     if "the path" not in values:
         return found
     of_path = values["the path"][0]
@@ -230,14 +219,13 @@ def _with_study(found: Comparison, plan: PlanRecord, outcomes: Outcomes) -> Comp
     return replace(found, variants=rows)
 
 
-def _finals(plan: PlanRecord, outcomes: Outcomes) -> dict[str, tuple[float, float]]:
+def _finals(search: Search) -> dict[str, tuple[float, float]]:
     """Value and epochs of every chain that has finished, by its name."""
-    winners: Mapping[str, Edge] = winning_edges(plan.graph, outcomes, plan.mode)
     found = {}
-    for name, state in plan.graph.finals.items():
-        value = outcomes[winners[state]].value if state in winners else None
-        if value is not None:
-            found[name] = (value, sum(outcomes[edge].knee_epoch for edge in path_to(state, winners)))
+    for name, state in search.graph.finals.items():
+        path = search.path(state) if state in search.winners else None
+        if path is not None and path.value is not None:
+            found[name] = path.value, path.total_epochs
     return found
 
 

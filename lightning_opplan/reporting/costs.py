@@ -5,19 +5,13 @@ from rich.console import Group
 from rich.table import Table
 
 from lightning_opplan.planning.cost import CostEstimate, in_thousands
-from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.reporting.terminal import duration
 
 __all__ = ["cost_tables"]
 
 
-def cost_tables(graph: TransitionGraph, cost: CostEstimate) -> Group:
-    """Return the estimate as tables: a row for each state, and what follows for the search.
-
-    Args:
-        graph: The graph.
-        cost: The estimate.
-    """
+def cost_tables(cost: CostEstimate) -> Group:
+    """Return an estimate as tables: a row for each state, and what follows for the search."""
     states = Table(
         title="States: edges into each, and an epoch",
         box=box.SIMPLE_HEAD,
@@ -47,7 +41,7 @@ def cost_tables(graph: TransitionGraph, cost: CostEstimate) -> Group:
     source = (
         "mean of the finished edges" if cost.is_known else "assumed: the mean of the paper's search, or max_epochs"
     )
-    total.add_row("states, edges to run", f"{len(cost.states)}, {len(cost.edges)} of {len(graph.edges)}")
+    total.add_row("states, edges to run", f"{len(cost.states)}, {len(cost.edges)} of {cost.num_edges}")
     total.add_row("epochs per edge", f"{cost.epochs:.3g} ({source})")
     total.add_row("device time (hours × devices)", hours_of(cost.hours))
     total.add_row("clip-frames to train on", in_thousands(cost.clip_frames))

@@ -13,7 +13,8 @@ from matplotlib.patches import FancyArrowPatch
 
 from lightning_opplan.planning.curves import fit_curve, num_parameters
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph, split_route
-from lightning_opplan.planning.search import EdgeOutcome, Outcomes
+from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes
+from lightning_opplan.planning.search import Search
 
 __all__ = ["curve_figure", "graph_figure"]
 
@@ -26,22 +27,19 @@ _STYLE: Final[Any] = {
 }
 
 
-def graph_figure(
-    graph: TransitionGraph, outcomes: Outcomes, *, winners: Mapping[str, Edge], chosen: Collection[Edge]
-) -> str:
+def graph_figure(search: Search, *, chosen: Collection[Edge]) -> str:
     """Draw the transition graph with the value of every finished edge, the best parents and the path.
 
     Args:
-        graph: The graph.
-        outcomes: The edges that have finished.
-        winners: The best edge into each settled state.
+        search: The search.
         chosen: The edges of the path.
 
     Returns:
         An SVG element.
     """
-    outcomes = _one_way_each(outcomes, set(winners.values()))
-    winners = {state: _base(edge) for state, edge in winners.items()}
+    graph = search.graph
+    outcomes = _one_way_each(search.outcomes, set(search.leaders.values()))
+    winners = {state: _base(edge) for state, edge in search.leaders.items()}
     chosen = [_base(edge) for edge in chosen]
     places = _places(graph)
     width = max(x for x, _ in places.values()) + 1

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from lightning_opplan.planning.curves import Mode
-from lightning_opplan.planning.graph import Edge, TransitionGraph
+from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.path import OptimizationPath, PathStep
-from lightning_opplan.planning.search import EdgeOutcome, Outcomes, best_final, path_to, searched_edges, winning_edges
+from lightning_opplan.planning.search import Search
 
 __all__ = ["FollowDisplay", "SearchDisplay", "duration", "edge_table", "path_table"]
 
@@ -24,30 +24,29 @@ _FRAME_LINES: Final = 8  # title, header, borders and a prompt
 _RUNNING: Final = "…"
 
 
+Progressed = tuple[float, float | None, float | None]
+"""Epoch, value, and the knee as it is seen now."""
+
+
+@dataclass
+class _Running:
+    started: float = field(default_factory=time.monotonic)
+    progress: Progressed | None = None
+
+
 class SearchDisplay:
-    """Show a search while it runs. A context manager; methods are called by the search.
+    """Show a search while it runs. A context manager; methods are called by the loop of the search.
 
     Args:
-        graph: The transition graph.
-        mode: Whether a higher or a lower value is better.
-        beam: Ways into a state that are followed.
+        search: The search; what it knows is looked up when it is shown.
         enabled: Whether to show anything.
         console: Where to. By default standard output.
     """
 
-    def __init__(
-        self,
-        graph: TransitionGraph,
-        mode: Mode,
-        *,
-        beam: int = 1,
-        enabled: bool = True,
-        console: Console | None = None,
-    ) -> None:
-        self.graph, self.mode, self.beam, self.enabled = graph, mode, beam, enabled
+    def __init__(self, search: Search, *, enabled: bool = True, console: Console | None = None) -> None:
+        self.search, self.enabled = search, enabled
         self.console = console or Console()
         self._live: Live | None = None
-        self._outcomes: dict[Edge, EdgeOutcome] = {}
         self._running: dict[Edge, _Running] = {}
 
     def __enter__(self) -> Self:
@@ -55,6 +54,8 @@ class SearchDisplay:
             # Made anew for every refresh: the time of the running edge goes on between its epochs.
             self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
             self._live.start()
+        elif self.search.outcomes:
+            self.say(f"{len(self.search.outcomes)} of {len(self.search.edges)} edges have finished before.")
         return self
 
     def __exit__(
@@ -69,41 +70,33 @@ class SearchDisplay:
         if self.enabled:
             self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
-    def resume(self, outcomes: Outcomes) -> None:
-        """Show what had finished before the search was started."""
-        self._outcomes = dict(outcomes)
-        if self._live is None and outcomes:
-            self.say(f"{len(outcomes)} of {self._num_edges} edges have finished before.")
+    def start(self, edge: Edge) -> None:
+        """An edge begins, or goes on."""
+        self._running[edge] = _Running()
+        self._refresh()
+
+    def progress(self, edge: Edge, progress: Progressed | None) -> None:
+        """An edge that runs elsewhere has come so far; shown with the next refresh."""
+        if edge in self._running and progress is not None:
+            self._running[edge].progress = progress
+
+    def epoch(self, edge: Edge, progress: Progressed) -> None:
+        """An edge of this process has trained an epoch."""
+        self.progress(edge, progress)
         self._refresh()
 
     def end(self, outcome: EdgeOutcome) -> None:
-        """An edge has finished."""
-        self._outcomes[outcome.edge] = outcome
+        """An edge has finished or has been paused."""
         self._running.pop(outcome.edge, None)
         if self._live is None:
             self.say(self._line(outcome))
         self._refresh()
 
-    def start(self, edge: Edge) -> None:
-        """An edge begins."""
-        self._running[edge] = _Running()
-        self._refresh()
-
-    def epoch(self, edge: Edge, epoch: float, value: float | None, knee: float | None) -> None:
-        """An edge has been validated."""
-        self.progress(edge, (epoch, value, knee))
-        self._refresh()
-
-    def progress(self, edge: Edge, progress: "Progressed | None") -> None:
-        """An edge that runs elsewhere has come so far; shown with the next refresh."""
-        if edge in self._running and progress is not None:
-            self._running[edge].progress = progress
-
     def finish(self, path: OptimizationPath | None) -> None:
         """The search is over: show all edges and the path, if they make one."""
         if self.enabled:
             self._running.clear()
-            self.console.print(edge_table(self.graph, self._outcomes, self.mode, beam=self.beam))
+            self.console.print(edge_table(self.search))
             if path is not None:
                 self.console.print(path_table(path))
 
@@ -111,33 +104,18 @@ class SearchDisplay:
         if self._live is not None:
             self._live.refresh()
 
-    @property
-    def _num_edges(self) -> int:
-        return len(searched_edges(self.graph, self.beam))
-
     def _table(self) -> Table:
         running = {edge: _running_cells(state) for edge, state in list(self._running.items())}
-        return edge_table(
-            self.graph, self._outcomes, self.mode, beam=self.beam, running=running,
-            max_rows=self.console.height - _FRAME_LINES,
-        )  # fmt: skip
+        return edge_table(self.search, running=running, max_rows=self.console.height - _FRAME_LINES)
 
     def _line(self, outcome: EdgeOutcome) -> str:
         state = "diverged" if outcome.value is None else f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}"
+        if outcome.is_paused:
+            state = f"paused, {state}"
         return (
-            f"[{len(self._outcomes)}/{self._num_edges}] {outcome.edge}: {state} "
+            f"[{len(self.search.outcomes)}/{len(self.search.edges)}] {outcome.edge}: {state} "
             f"of {outcome.epochs_run:g} ({duration(outcome.seconds)})"
         )
-
-
-Progressed = tuple[float, float | None, float | None]
-"""Epoch, value, and the knee as it is seen now."""
-
-
-@dataclass
-class _Running:
-    started: float = field(default_factory=time.monotonic)
-    progress: Progressed | None = None
 
 
 class FollowDisplay:
@@ -187,41 +165,36 @@ class FollowDisplay:
 
 
 def edge_table(
-    graph: TransitionGraph,
-    outcomes: Outcomes,
-    mode: Mode = "max",
-    *,
-    beam: int = 1,
-    running: Mapping[Edge, tuple[str, ...]] | None = None,
-    max_rows: int | None = None,
+    search: Search, *, running: Mapping[Edge, tuple[str, ...]] | None = None, max_rows: int | None = None
 ) -> Table:
-    """Return a table with a row per edge: what has finished, what runs and what is to come.
+    """Return a table with a row per edge: what has finished, what runs, what is paused and what is to come.
 
     Args:
-        graph: The transition graph.
-        outcomes: The edges that have finished.
-        mode: Whether a higher or a lower value is better.
-        beam: Ways into a state that are followed.
+        search: The search.
         running: Cells for value, knee, epochs and time of the edges that run.
         max_rows: Rows to show at most, those around the running edge.
     """
     running = running or {}
-    edges = searched_edges(graph, beam)
-    winners = winning_edges(graph, outcomes, mode, beam)
-    chosen = _best_path(graph, outcomes, winners, mode, beam)
-    epochs = sum(outcome.epochs_run for outcome in outcomes.values())
-    seconds = sum(outcome.seconds for outcome in outcomes.values())
-    title = f"{len(outcomes)} of {len(edges)} edges done, {epochs:g} epochs, {duration(seconds)}" + (
-        f"; {len(running)} running" if running else ""
+    outcomes, paused = search.outcomes, search.paused
+    chosen = search.way(search.best_so_far) if search.best_so_far and search.is_complete else ()
+    known = (*outcomes.values(), *paused.values())
+    title = (
+        f"{len(outcomes)} of {len(search.edges)} edges done, {sum(outcome.epochs_run for outcome in known):g} epochs, "
+        f"{duration(sum(outcome.seconds for outcome in known))}"
     )
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False)
+    waiting = len(paused.keys() - running.keys())
+    further = [f"{number} {what}" for number, what in ((len(running), "running"), (waiting, "paused")) if number]
+    table = Table(
+        title="; ".join([title, *further]), box=box.SIMPLE_HEAD, title_style="bold", title_justify="left",
+        pad_edge=False,
+    )  # fmt: skip
     for name in ("state", "from"):
         table.add_column(name, no_wrap=True)
     for name in ("value", "knee", "epochs", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
 
-    rows = _window(edges, outcomes, running, max_rows)
+    rows = _window(search, running, max_rows)
     state = ""
     for edge in rows:
         name = edge.child if edge.child != state else ""
@@ -232,13 +205,15 @@ def edge_table(
             note, style = "", "dim"
             if edge in chosen:
                 note, style = "★ path", "bold green"
-            elif winners.get(edge.child) == edge:
+            elif search.winners.get(edge.child) == edge:
                 note, style = "best", ""
-            table.add_row(name, edge.parent, *_finished_cells(outcomes[edge]), note, style=style)
+            table.add_row(name, edge.parent, *_cells(outcomes[edge]), note, style=style)
+        elif edge in paused:
+            table.add_row(name, edge.parent, *_cells(paused[edge]), "paused", style="cyan")
         else:
             table.add_row(name, edge.parent, "", "", "", "", style="dim")
-    if len(rows) < len(edges):
-        table.caption = f"{len(edges) - len(rows)} more edges"
+    if len(rows) < len(search.edges):
+        table.caption = f"{len(search.edges) - len(rows)} more edges"
     return table
 
 
@@ -280,14 +255,7 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def _best_path(
-    graph: TransitionGraph, outcomes: Outcomes, winners: Mapping[str, Edge], mode: Mode, beam: int
-) -> tuple[Edge, ...]:
-    final = best_final(graph, outcomes, mode, beam)
-    return () if final is None else path_to(final, winners)
-
-
-def _finished_cells(outcome: EdgeOutcome) -> tuple[str, ...]:
+def _cells(outcome: EdgeOutcome) -> tuple[str, ...]:
     value = "diverged" if outcome.value is None else f"{outcome.value:.4f}"
     return value, f"{outcome.knee_epoch:g}", f"{outcome.epochs_run:g}", duration(outcome.seconds)
 
@@ -306,10 +274,9 @@ def _running_cells(state: _Running) -> tuple[str, ...]:
     )
 
 
-def _window(
-    edges: tuple[Edge, ...], outcomes: Outcomes, running: Mapping[Edge, tuple[str, ...]], max_rows: int | None
-) -> tuple[Edge, ...]:
+def _window(search: Search, running: Mapping[Edge, tuple[str, ...]], max_rows: int | None) -> tuple[Edge, ...]:
     """The rows that fit: the running edges, more of what was before them than of what is to come."""
+    edges, outcomes = search.edges, search.outcomes
     if max_rows is None or len(edges) <= max(max_rows, 1):
         return edges
     rows = max(max_rows, 1)

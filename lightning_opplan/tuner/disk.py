@@ -1,7 +1,7 @@
 """The disk space of a search: said beforehand, and kept by deleting what can no longer be chosen."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from lightning_opplan.planning.cost import in_thousands
-from lightning_opplan.tuner.edge import MAX_CHECKPOINTS
-from lightning_opplan.tuner.recipe import Recipe
+from lightning_opplan.planning.search import Search
+from lightning_opplan.tuner.edges.checkpoints import MAX_CHECKPOINTS
+from lightning_opplan.tuner.edges.recipe import Recipe
 
-__all__ = ["disk_sentence", "peak_disk", "prune_weights", "weights_size"]
+__all__ = ["disk_sentence", "peak_disk", "weights_size"]
 
 _STATES_OF_OPTIMIZER: Final = 2  # per weight, at most: Adam's two moments; SGD has one
 
@@ -27,16 +28,19 @@ def weights_size(recipe: Recipe, setting: Mapping[str, Any], folder: str) -> int
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def peak_disk(weights: int, *, num_kept: int, num_running: int) -> int:
+def peak_disk(weights: int, search: Search, *, num_running: int) -> int:
     """Return the bytes that a search takes at most.
 
     Args:
         weights: Bytes of a model's weights.
-        num_kept: Weights that are kept at the same time.
+        search: The search; it keeps the weights of the best ways into every state. Its paused edges keep their
+            checkpoints.
         num_running: Edges that run at the same time; each keeps `MAX_CHECKPOINTS`, and writes one more.
     """
     checkpoint = weights * (1 + _STATES_OF_OPTIMIZER)
-    return num_kept * weights + num_running * ((MAX_CHECKPOINTS + 1) * checkpoint + weights)
+    num_kept = (len(search.graph.states) - 1) * search.beam
+    running = num_running * ((MAX_CHECKPOINTS + 1) * checkpoint + weights)
+    return num_kept * weights + running + len(search.paused) * MAX_CHECKPOINTS * checkpoint
 
 
 def disk_sentence(peak: int, folder: Path) -> str:
@@ -44,9 +48,3 @@ def disk_sentence(peak: int, folder: Path) -> str:
     free = shutil.disk_usage(folder).free
     sentence = f"Disk: at most {in_thousands(peak, 'B')} at a time, of {in_thousands(free, 'B')} that are free."
     return sentence if free >= peak else f"{sentence} This may not be enough."
-
-
-def prune_weights(folders: Iterable[Path]) -> None:
-    """Delete the weights in the folders of edges."""
-    for folder in folders:
-        (folder / "weights.ckpt").unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Train along a path: every state for its epochs, from the weights of the one before."""
 
 import json
-import math
 import os
 import re
 import shutil
@@ -12,25 +11,19 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
+from lightning_opplan.files import replacing, write_json
+from lightning_opplan.messages import first_difference
 from lightning_opplan.planning.graph import Setting
-from lightning_opplan.planning.messages import first_difference
 from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.reporting import FollowDisplay
-from lightning_opplan.tuner.edge import (
-    check_trainer,
-    drop_watching,
-    fit,
-    hushed,
-    load_weights,
-    newest_checkpoint,
-    quiet,
-    save_weights,
-    write_json,
-)
-from lightning_opplan.tuner.fixed_epochs import LastEpoch
-from lightning_opplan.tuner.ranks import Ranks
-from lightning_opplan.tuner.recipe import Recipe
-from lightning_opplan.tuner.seeding import EpochSeed, derived_seed, seed_all
+from lightning_opplan.tuner.edges.checkpoints import save_weights
+from lightning_opplan.tuner.edges.folder import TrainingFolder
+from lightning_opplan.tuner.edges.job import Training
+from lightning_opplan.tuner.edges.ranks import Ranks
+from lightning_opplan.tuner.edges.recipe import Recipe
+from lightning_opplan.tuner.edges.seeding import derived_seed
+from lightning_opplan.tuner.edges.stopping import ForEpochs
+from lightning_opplan.tuner.edges.training import hushed, train
 
 __all__ = ["follow_path"]
 
@@ -76,7 +69,7 @@ def follow_path(
         with FollowDisplay(path, enabled=progress and ranks.is_first) as display:
             for number, (step, values) in enumerate(zip(path.steps, settings, strict=True), start=1):
                 names = re.sub(r"[^\w.+-]+", ".", step.state)
-                place = folder / f"{number:02d}_{names}"
+                place = TrainingFolder(folder / f"{number:02d}_{names}")
                 weights = _train_step(step, values, weights, place, recipe, ranks, seed, display)
         final = folder / "weights.ckpt"
         ranks.decide(lambda: _publish(weights, final))
@@ -88,48 +81,29 @@ def _train_step(
     step: PathStep,
     setting: Setting,
     weights: str | None,
-    folder: Path,
+    folder: TrainingFolder,
     recipe: Recipe,
     ranks: Ranks,
     seed: int,
     display: FollowDisplay,
 ) -> str | None:
-    result = str(folder / "weights.ckpt")
+    """Train one state; returns the file of the weights after it."""
     display.start(step)
     if step.epochs == 0:
         return weights
-    if ranks.decide(lambda: os.path.exists(result)):
-        return result
-    checkpoints = folder / "resume"
-    resume = ranks.decide(lambda: newest_checkpoint(str(checkpoints)))
-    step_seed = derived_seed(seed, "follow", folder.name)
-    seed_all(derived_seed(step_seed, "build"))
-    last = LastEpoch(str(checkpoints))
-    callbacks: list[Callback] = [
-        EpochSeed(step_seed, first_epoch=0 if resume is None else resume[1]),
-        _StopAfter(step.epochs),
-        _Tell(display),
-        last,
-    ]
-    experiment = recipe.build(setting, callbacks=callbacks, folder=str(folder))
-    trainer, model = experiment.trainer, experiment.model
-    check_trainer(trainer, callbacks)
-    ranks.adopt(trainer)
-    quiet(trainer)
-    # There is no validation, so nothing for callbacks that watch its metrics.
-    drop_watching(trainer)
-    trainer.limit_val_batches = 0
-    trainer.fit_loop.max_epochs, trainer.fit_loop.min_epochs = math.ceil(step.epochs), None
-    if weights is not None:
-        load_weights(model, weights)
-    fit(experiment, None if resume is None else resume[0])
+    if not ranks.decide(folder.weights.exists):
+        training = Training(
+            setting=setting, weights=weights, seed=derived_seed(seed, "follow", folder.path.name), folder=folder
+        )
+        stopping = ForEpochs(step.epochs, dirpath=folder.resume)
+        train(training, recipe, ranks, stopping, callbacks=[_Tell(display)])
+        ranks.decide(lambda: _keep(stopping, folder))
+    return str(folder.weights)
 
-    def finish() -> None:
-        save_weights(last.path, result)
-        shutil.rmtree(checkpoints, ignore_errors=True)
 
-    ranks.decide(finish)
-    return result
+def _keep(stopping: ForEpochs, folder: TrainingFolder) -> None:
+    save_weights(stopping.path, folder.weights)
+    folder.clear()
 
 
 def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting], experiment: Mapping[str, Any]) -> None:
@@ -160,24 +134,8 @@ def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting], ex
 
 def _publish(weights: str | None, final: Path) -> None:
     assert weights is not None
-    temporary = final.with_name(final.name + ".tmp")
-    shutil.copyfile(weights, temporary)
-    os.replace(temporary, final)
-
-
-class _StopAfter(Callback):
-    """End training after some epochs, which may be a fraction."""
-
-    def __init__(self, epochs: float) -> None:
-        self.epochs = epochs
-
-    @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        done = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
-        if done >= self.epochs - 1e-6:
-            trainer.should_stop = True
+    with replacing(final) as partial:
+        shutil.copyfile(weights, partial)
 
 
 class _Tell(Callback):

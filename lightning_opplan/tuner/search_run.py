@@ -1,218 +1,262 @@
-"""The loop of a search: start what can run, take in what has finished, end what is left."""
+"""Run a search: in a folder of its own, on executors, with a journal, a report, and a result."""
 
 import signal
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any
 
 import cloudpickle
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_opplan.planning.curves import Mode
-from lightning_opplan.planning.graph import START, Edge, TransitionGraph
-from lightning_opplan.planning.journal import Journal
-from lightning_opplan.planning.search import EdgeOutcome, best_so_far, edges_to_run, winning_edges
-from lightning_opplan.reporting import SearchDisplay
-from lightning_opplan.tuner.devices import Placement
-from lightning_opplan.tuner.disk import prune_weights
-from lightning_opplan.tuner.edge import EdgeJob, run_edge
-from lightning_opplan.tuner.executors import EdgeFuture, isolated
-from lightning_opplan.tuner.ranks import Ranks
-from lightning_opplan.tuner.recipe import Recipe
-from lightning_opplan.tuner.worker import EdgeFailure, read_progress, work
+from lightning_opplan.planning.graph import Edge, TransitionGraph
+from lightning_opplan.planning.hand_tuned import FixedStage
+from lightning_opplan.planning.journal import Journal, Kind, PlanRecord
+from lightning_opplan.planning.options import ExecutorOptions, SearchOptions
+from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes, Work
+from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.search import Search
+from lightning_opplan.reporting import SearchDisplay, write_report
+from lightning_opplan.tuner.disk import disk_sentence, peak_disk, weights_size
+from lightning_opplan.tuner.edges.edge import run_edge
+from lightning_opplan.tuner.edges.job import EdgeJob, Training
+from lightning_opplan.tuner.edges.ranks import Ranks
+from lightning_opplan.tuner.edges.recipe import Recipe
+from lightning_opplan.tuner.edges.seeding import derived_seed
+from lightning_opplan.tuner.edges.store import EdgeFolders
+from lightning_opplan.tuner.edges.training import hushed
+from lightning_opplan.tuner.executors.lock import FileLock
+from lightning_opplan.tuner.executors.placement import Placement, place, runs_here
+from lightning_opplan.tuner.executors.processes import EdgeExecutor, EdgeFuture, isolated
+from lightning_opplan.tuner.executors.worker import EdgeFailure, work
+from lightning_opplan.tuner.loop import EdgeError, EdgeListener, SearchLoop
 
-__all__ = ["EdgeError", "Search", "SearchRun", "ended_with_search", "terminable"]
-
-_POLL: Final = 0.02  # seconds between looks at what runs elsewhere
+__all__ = ["SearchResult", "SearchSpec", "run_search"]
 
 
-class EdgeError(RuntimeError):
-    """The training of an edge failed in another process."""
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """All that a search is made of; `PathSearchTuner` describes the arguments.
 
-
-class Search(Protocol):
-    """What the loop needs of a `PathSearchTuner`; its arguments are described there."""
+    Attributes:
+        kind: What is searched: a plan, or the chains of a grid or a study.
+        stages: For a grid: the epochs of every state, in place of the knee.
+        trainings: For a grid or a study: what its report says of the trainings.
+    """
 
     graph: TransitionGraph
     recipe: Recipe
+    monitor: str
     mode: Mode
-    beam: int
-    racing: bool
-    max_gpu_hours: float | None
+    dirpath: Path
+    options: SearchOptions
+    executor: ExecutorOptions | EdgeExecutor
+    seed: int
+    on_edge_end: EdgeListener | None = None
+    kind: Kind = "plan"
+    stages: Mapping[str, FixedStage] = field(default_factory=dict)
+    trainings: Mapping[str, Any] = field(default_factory=dict)
 
-    def job(self, edge: Edge, outcomes: Mapping[Edge, EdgeOutcome], plan: str, placement: Placement) -> EdgeJob:
-        """Describe an edge whose parent is settled."""
+    @property
+    def record(self) -> PlanRecord:
+        """The first line of the journal."""
+        return PlanRecord(
+            graph=self.graph,
+            monitor=self.monitor,
+            mode=self.mode,
+            seed=self.seed,
+            kind=self.kind,
+            trainings=self.trainings,
+            options=self.options,
+            experiment=self.recipe.describe(),
+        )
 
-    def folder(self, edge: Edge) -> Path:
-        """Return the folder of an edge."""
 
-    def has_intact_weights(self, outcome: EdgeOutcome) -> bool:
-        """Whether the weights of an edge are there as they were written."""
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        path: The best path.
+        outcomes: All edges that have finished.
+        weights: File of the weights at the end of the path, as trained in the search.
+        is_complete: Whether all edges were run; otherwise the path is the best of those that were, as far as the
+            budget went.
+    """
+
+    path: OptimizationPath
+    outcomes: Outcomes
+    weights: Path
+    is_complete: bool = True
 
 
-class SearchRun:
-    """The loop of a search: start what can run, take in what has finished."""
+def run_search(spec: SearchSpec) -> SearchResult:
+    """Run the edges that have not finished yet, and return the best path; see `PathSearchTuner.search`."""
+    with hushed(), ExitStack() as stack:
+        spec.recipe.check(spec.graph.settings[state] for state in spec.graph.states[1:])
+        here = runs_here(spec.executor)
+        if not here:
+            stack.enter_context(_terminable())
+        # The first Trainer only starts the processes, so that even the first decision is the same for all.
+        ranks = Ranks(spec.recipe.build_trainer(str(spec.dirpath)) if here else None)
+        ranks.decide(lambda: _lock(spec.dirpath, stack))
+        journal, record = Journal.of(spec.dirpath), spec.record
+        search = ranks.decide(lambda: journal.open(record))
+        placement = place(spec.executor, spec.recipe, search, spec.dirpath)
+        stack.enter_context(_ended_with_search(placement))
+        display = SearchDisplay(search, enabled=spec.options.progress and ranks.is_first)
+        folders = EdgeFolders(spec.dirpath, search.edges)
+        _announce(spec, search, display, placement)
+        budget = spec.options.max_gpu_hours
+        loop = SearchLoop(
+            search,
+            _Runner(spec, search, folders, placement, ranks, record.fingerprint, display),
+            store=folders,
+            journal=journal,
+            display=display,
+            num_workers=placement.num_workers,
+            max_restarts=None if placement.is_here else placement.max_restarts,
+            max_device_seconds=None if budget is None else 3600 * budget,
+            decide=ranks.decide,
+            on_edge_end=spec.on_edge_end,
+        )
+        with display:
+            loop.to_the_end()
+        return _result(spec, search, folders, ranks, display)
+
+
+class _Runner:
+    """Starts a piece of work where its placement says."""
 
     def __init__(
         self,
-        tuner: Search,
+        spec: SearchSpec,
+        search: Search,
+        folders: EdgeFolders,
         placement: Placement,
         ranks: Ranks,
-        journal: Journal,
         plan: str,
         display: SearchDisplay,
-        outcomes: Mapping[Edge, EdgeOutcome],
     ) -> None:
-        self.tuner, self.placement, self.ranks, self.journal = tuner, placement, ranks, journal
-        self.plan, self.display = plan, display
-        self.outcomes = dict(outcomes)
-        self.running: dict[Edge, EdgeFuture] = {}
-        self.deaths: Counter[Edge] = Counter()
-        self.reached: dict[Edge, float] = {}
+        self.spec, self.search, self.folders, self.placement = spec, search, folders, placement
+        self.ranks, self.plan, self.display = ranks, plan, display
 
-    def to_the_end(self) -> dict[Edge, EdgeOutcome]:
-        """Run until no edge can or may be started, and none runs."""
-        self.ranks.decide(self._prune)
-        while True:
-            while len(self.running) < self.placement.num_workers:
-                edge = self.ranks.decide(self._next)
-                if edge is None:
-                    break
-                self._start(edge)
-            if not self.running:
-                return self.outcomes
-            self._take_in(self._first_done())
+    def __call__(self, piece: Work) -> EdgeFuture:
+        job, recipe, placement = self.job(piece), self.spec.recipe, self.placement
+        if placement.is_here:
+            return placement.executor.submit(run_edge, job, recipe, self.ranks, self.display.epoch)
+        function = (work,) if placement.is_isolated else (isolated, work)
+        return _Elsewhere(job, placement.executor.submit(*function, job, cloudpickle.dumps(recipe)))
 
-    def _next(self) -> Edge | None:
-        """The most urgent edge that can start now: one to train, or one whose lost weights a further edge needs."""
-        tuner = self.tuner
-        ready = edges_to_run(
-            tuner.graph, self.outcomes, self.running, mode=tuner.mode, beam=tuner.beam, racing=tuner.racing
+    def job(self, piece: Work) -> EdgeJob:
+        """Describe an edge whose parent is settled."""
+        spec, edge, parent = self.spec, piece.edge, self.search.parent(piece.edge)
+        training = Training(
+            setting=spec.graph.settings[edge.child],
+            weights=None if parent is None else str(self.folders[parent].weights),
+            seed=derived_seed(spec.seed, *edge),
+            devices=self.placement.devices,
+            accumulate=self.placement.accumulate,
+            num_threads=spec.options.num_threads or self.placement.num_threads,
+            folder=self.folders[edge],
         )
-        if not self._may_spend():
-            ready = ()
-        for edge in ready:
-            first = self._first_lost(edge)
-            if (first or edge) not in self.running:
-                return first or edge
-        # The result's weights, at the end.
-        if not ready and not self.running:
-            return self._lost_of_result()
-        return None
+        return EdgeJob(
+            edge=edge,
+            training=training,
+            until=piece.until,
+            start_value=spec.options.start_value,
+            monitor=spec.monitor,
+            mode=spec.mode,
+            rule=spec.options.rule,
+            rival=self.search.rival(edge),
+            value=spec.options.value,
+            max_epochs=spec.options.max_epochs_per_edge,
+            stage=spec.stages.get(edge.child),
+            plan=self.plan,
+        )
 
-    def _may_spend(self) -> bool:
-        limit = self.tuner.max_gpu_hours
-        if limit is None:
-            return True
-        spent = sum(o.seconds * (o.details or {}).get("devices", 1) for o in self.outcomes.values())
-        return bool(spent < 3600 * limit)
 
-    def _first_lost(self, edge: Edge) -> Edge | None:
-        """The edge nearest to the start whose weights have to be trained again before `edge` can run."""
-        if edge.parent == START:
-            return None
-        tuner = self.tuner
-        parent = winning_edges(tuner.graph, self.outcomes, tuner.mode, tuner.beam)[edge.parent]
-        if tuner.has_intact_weights(self.outcomes[parent]):
-            return None
-        return self._first_lost(parent) or parent
+class _Elsewhere:
+    """The future of an edge in another process, whose failure becomes an `EdgeError`."""
 
-    def _lost_of_result(self) -> Edge | None:
-        tuner = self.tuner
-        final = best_so_far(tuner.graph, self.outcomes, tuner.mode, tuner.beam)
-        if final is None:
-            return None
-        last = winning_edges(tuner.graph, self.outcomes, tuner.mode, tuner.beam, partial=True)[final]
-        if tuner.has_intact_weights(self.outcomes[last]):
-            return None
-        return self._first_lost(last) or last
+    def __init__(self, job: EdgeJob, future: EdgeFuture) -> None:
+        self.job, self.future = job, future
 
-    def _start(self, edge: Edge) -> None:
-        job = self.tuner.job(edge, self.outcomes, self.plan, self.placement)
-        if edge in self.outcomes:
-            rank_zero_warn(f"The weights of {edge} are damaged or gone; the edge is trained again from its parent.")
-            self.ranks.decide(lambda: Path(job.folder, "outcome.json").unlink(missing_ok=True))
-        self.display.start(edge)
-        self._submit(job)
+    def done(self) -> bool:
+        return self.future.done()
 
-    def _submit(self, job: EdgeJob) -> None:
-        if self.placement.is_here:
-            listener = self.display.epoch
-            future: EdgeFuture = self.placement.executor.submit(run_edge, job, self.tuner.recipe, self.ranks, listener)
-        else:
-            function = (work,) if self.placement.is_isolated else (isolated, work)
-            future = self.placement.executor.submit(*function, job, cloudpickle.dumps(self.tuner.recipe))
-        self.running[job.edge] = future
+    def result(self) -> EdgeOutcome:
+        outcome: EdgeOutcome | EdgeFailure = self.future.result()
+        if not isinstance(outcome, EdgeFailure):
+            return outcome
+        log = self.job.folder.log
+        if log.parent.is_dir():
+            with log.open("a", encoding="utf-8") as stream:
+                stream.write(outcome.trace)
+        where = "" if outcome.is_expected else f" The whole traceback is in {log}."
+        raise EdgeError(f"{self.job.edge}: {outcome.sentence}{where}")
 
-    def _first_done(self) -> Edge:
-        while True:
-            for edge, future in self.running.items():
-                if future.done():
-                    return edge
-            time.sleep(_POLL)
-            for edge in self.running:
-                self.display.progress(edge, read_progress(self.tuner.folder(edge)))
 
-    def _take_in(self, edge: Edge) -> None:
-        """Record what an edge came to, start it again if its process died, or raise its error."""
-        future = self.running.pop(edge)
-        folder = self.tuner.folder(edge)
-        try:
-            outcome = future.result()
-        except Exception as error:
-            if self.placement.is_here:
-                raise
-            reached = (read_progress(folder) or (0.0,))[0]
-            if reached > self.reached.get(edge, 0.0):  # it came further than before: a job that was cut off, perhaps
-                self.deaths[edge] = 0
-            self.reached[edge] = reached
-            self.deaths[edge] += 1
-            reason = " ".join(str(error).split()) or type(error).__name__
-            if self.deaths[edge] > self.placement.max_restarts:
-                raise EdgeError(
-                    f"{edge}: {reason} This was try {self.deaths[edge]}; see {folder / 'worker.log'}."
-                ) from error
-            self.display.say(
-                f"{edge}: {reason} It is started again ({self.deaths[edge]} of {self.placement.max_restarts})."
-            )
-            self._submit(self.tuner.job(edge, self.outcomes, self.plan, self.placement))
-            return
-        if isinstance(outcome, EdgeFailure):
-            log = folder / "worker.log"
-            if folder.is_dir():
-                with log.open("a", encoding="utf-8") as stream:
-                    stream.write(outcome.trace)
-            where = "" if outcome.is_expected else f" The whole traceback is in {log}."
-            raise EdgeError(f"{edge}: {outcome.sentence}{where}")
-        if edge in self.outcomes and outcome.weights is None:
-            raise EdgeError(
-                f"{edge}: trained again for its lost weights, it diverged. Start the search in a new folder."
-            )
-        if edge in self.outcomes:
-            self.ranks.decide(lambda: self.journal.append_weights(outcome))
-            details = {**(self.outcomes[edge].details or {}), "sha256": (outcome.details or {}).get("sha256")}
-            self.outcomes[edge] = replace(self.outcomes[edge], details=details)
-        else:
-            self.ranks.decide(lambda: self.journal.append(outcome))
-            self.outcomes[edge] = outcome
-        self.ranks.decide(self._prune)
-        self.display.end(self.outcomes[edge])
+def _announce(spec: SearchSpec, search: Search, display: SearchDisplay, placement: Placement) -> None:
+    """Say where edges run and what room they take, before the first one."""
+    if not spec.options.progress or len(search.outcomes) == len(search.edges):
+        return
+    if placement.sentence:
+        display.say(placement.sentence)
+    if not search.outcomes:
+        # On all ranks: a model may wait for the others while it is built.
+        weights = weights_size(spec.recipe, spec.graph.settings[spec.graph.states[1]], str(spec.dirpath))
+        if weights is not None:
+            peak = peak_disk(weights, search, num_running=placement.num_workers)
+            display.say(disk_sentence(peak, spec.dirpath))
 
-    def _prune(self) -> None:
-        """Delete the weights of edges that can no longer be chosen."""
-        tuner = self.tuner
-        kept = set(winning_edges(tuner.graph, self.outcomes, tuner.mode, tuner.beam, partial=True).values())
-        prune_weights(tuner.folder(edge) for edge in self.outcomes if edge not in kept)
+
+def _lock(folder: Path, stack: ExitStack) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(FileLock(folder / "lock"))
+
+
+def _result(
+    spec: SearchSpec, search: Search, folders: EdgeFolders, ranks: Ranks, display: SearchDisplay
+) -> SearchResult:
+    path = search.path(monitor=spec.monitor)
+    budget = spec.options.max_gpu_hours
+    if path is None and not search.outcomes:
+        raise RuntimeError(f"`max_gpu_hours` ({budget!r}) ended before the first edge had finished.")
+    if path is None or (search.is_complete and not path.is_complete):
+        raise RuntimeError(
+            f"Every training diverged: no final state has a finite {spec.monitor!r}. Start with a lower learning rate."
+        )
+    ranks.decide(lambda: _publish(spec, path))
+    display.finish(path if spec.kind == "plan" else None)
+    if not search.is_complete:
+        display.say(
+            f"The budget of {budget:g} GPU-hours is spent: {len(search.outcomes)} of {len(search.edges)} edges have "
+            "finished, and the path is the best of them. The same command with a larger budget goes on."
+        )
+    ranks.barrier()
+    last: Edge = search.leaders[path.steps[-1].state]
+    return SearchResult(
+        path=path,
+        outcomes=dict(search.outcomes),
+        weights=folders[last].weights,
+        is_complete=search.is_complete,
+    )
+
+
+def _publish(spec: SearchSpec, path: OptimizationPath) -> None:
+    if spec.kind == "plan":  # the states of a grid or a study are not those of the plan
+        path.save(spec.dirpath / "path.yaml")
+    elif Journal.of(spec.dirpath.parent).file.is_file():  # they are compared with their plan in its report
+        write_report(spec.dirpath.parent)
+    write_report(spec.dirpath)
 
 
 @contextmanager
-def ended_with_search(placement: Placement) -> Iterator[None]:
+def _ended_with_search(placement: Placement) -> Iterator[None]:
     """End what runs elsewhere, whatever ends the search."""
     try:
         yield
@@ -224,7 +268,7 @@ def ended_with_search(placement: Placement) -> Iterator[None]:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def _terminable() -> Iterator[None]:
     """Let SIGTERM end the search in order; within a fit in this process Lightning does so."""
     if threading.current_thread() is not threading.main_thread():
         yield

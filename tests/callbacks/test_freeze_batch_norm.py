@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from lightning_opplan import FreezeBatchNorm
-from tests.conftest import Points, quiet_trainer
+from tests.helpers.scripted import Points, quiet_trainer
 
 
 class Normed(LightningModule):

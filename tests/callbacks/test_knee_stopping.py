@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_opplan import KneeStopping
-from tests.conftest import Points, Scripted, quiet_trainer, rise_and_fall
+from tests.helpers.scripted import Points, Scripted, quiet_trainer, rise_and_fall
 
 PEAK = 12
 CURVE = rise_and_fall(PEAK)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from tests.conftest import PROJECT, rise_and_fall
+from tests.helpers.scripted import PROJECT, rise_and_fall
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -36,7 +36,7 @@ def test_callback_from_yaml_stops_all_processes_at_the_knee(tmp_path, devices):
         "-W",
         "ignore",
         "-m",
-        "tests.callbacks.other_project",
+        "tests.helpers.other_project",
         "--config",
         str(tmp_path / "config.yaml"),
     ]
@@ -56,7 +56,7 @@ def test_differing_metrics_are_told_and_the_first_process_decides(tmp_path):
         "from pathlib import Path\n"
         "import torch\n"
         "from lightning_opplan import KneeStopping\n"
-        "from tests.conftest import Points, Scripted, quiet_trainer, rise_and_fall\n"
+        "from tests.helpers.scripted import Points, Scripted, quiet_trainer, rise_and_fall\n"
         "if __name__ == '__main__':\n"
         "    stopping = KneeStopping('val/acc', patience=3)\n"
         "    trainer = quiet_trainer(sys.argv[1], callbacks=[stopping], devices=2, strategy='ddp')\n"

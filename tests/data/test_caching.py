@@ -6,8 +6,8 @@ import pytest
 
 from lightning_opplan.cli import main
 from lightning_opplan.data.pixel_cache import PixelCache
-from tests.conftest import PROJECT
-from tests.data.trees import SIZE, ucf101
+from tests.helpers.scripted import PROJECT
+from tests.helpers.trees import SIZE, ucf101
 
 
 @pytest.fixture

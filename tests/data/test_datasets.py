@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lightning_opplan.data.datasets import DATASETS, read_dataset
-from tests.data.trees import TREES
+from tests.helpers.trees import TREES
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from lightning_opplan import list_models
-from tests.conftest import PROJECT
-from tests.models.test_counts import gmacs, num_parameters, on_meta
+from tests.helpers.networks import gmacs, num_parameters, on_meta
+from tests.helpers.scripted import PROJECT
 
 CARDS = PROJECT / "docs" / "models"
 ROW = re.compile(r"^\| `(\w+)((?:, \w+=\d+)*)` \| ([\d,]+) \| ([\d.| ]+) \|$", re.MULTILINE)

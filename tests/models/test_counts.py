@@ -2,25 +2,9 @@
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model as image_model
 
-from lightning_opplan import get_model
-
-
-def on_meta(name, **options):
-    with torch.device("meta"):
-        return get_model(name, num_classes=400, **options).eval()
-
-
-def num_parameters(network):
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def gmacs(network, frames, size):
-    with FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, 3, frames, size, size, device="meta"))
-    return counter.get_total_flops() / 2e9
+from tests.helpers.networks import gmacs, num_parameters, on_meta
 
 
 @pytest.mark.parametrize(

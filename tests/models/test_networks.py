@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_opplan import FreezeBatchNorm, get_model, list_models
-from tests.conftest import PROJECT
-from tests.models.helpers import ONE_EACH, SMALL, clips_for, shaken_model
-from tests.models.reference import DEPTHS, Reference, SlowFastReference
+from tests.helpers.networks import ONE_EACH, SMALL, clips_for, shaken_model
+from tests.helpers.reference import DEPTHS, Reference, SlowFastReference
+from tests.helpers.scripted import PROJECT
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -243,7 +243,7 @@ def test_all_but_the_first_batch_norm_can_be_frozen(name):
 @pytest.mark.slow
 def test_two_processes_leave_no_parameter_unused(tmp_path):
     """Under DDP, which fails in the second step if a parameter had no gradient in the first."""
-    command = [sys.executable, "-W", "error::UserWarning", "-m", "tests.models.two_processes"]
+    command = [sys.executable, "-W", "error::UserWarning", "-m", "tests.helpers.two_processes"]
     processes = [
         subprocess.Popen(
             [*command, str(rank), tmp_path / "rendezvous", *SMALL],

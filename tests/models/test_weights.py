@@ -9,7 +9,7 @@ from torchvision.models import get_model as image_model
 from torchvision.models import get_model_weights
 
 from lightning_opplan import VideoClassifier, get_model
-from tests.models.helpers import ONE_EACH, clips_for, shaken, shaken_model
+from tests.helpers.networks import ONE_EACH, clips_for, shaken, shaken_model
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from torch.nn import functional
 from lightning_opplan import VideoClassifier
 from lightning_opplan.callbacks import FreezeBatchNorm
 from lightning_opplan.modules import video_classifier
-from tests.conftest import quiet_trainer
+from tests.helpers.scripted import quiet_trainer
 
 
 def classifier(**options):

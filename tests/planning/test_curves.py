@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import least_squares, nnls
 
 from lightning_opplan.planning.curves import decayed, fit_curve, num_parameters
-from tests.conftest import rise_and_fall
+from tests.helpers.scripted import rise_and_fall
 
 FAMILIES = ["power", "multi-power", "exponential", "multi-exponential"]
 

@@ -2,18 +2,7 @@ import numpy as np
 import pytest
 
 from lightning_opplan.planning.graph import START, Axis, Edge, TransitionGraph
-
-
-def lattice(lengths=3, rates=3, *, reversible=True, branches=("cs", "us"), **options):
-    return TransitionGraph.lattice(
-        branches={name: {"data.sampling": name} for name in branches} or None,
-        axes=[
-            Axis("clip", [{"data.clip_length": 16 * 2**i} for i in range(lengths)], reversible=reversible),
-            Axis("rate", [{"model.learning_rate": 0.04 / 10**i} for i in range(rates)]),
-        ],
-        **options,
-    )
-
+from tests.helpers.searches import lattice
 
 # Figure 1: states by the paper's numbers in one half, and its edges.
 NUMBERS = {1: "1-1", 2: "2-1", 3: "1-2", 4: "3-1", 5: "2-2", 6: "1-3", 7: "3-2", 8: "2-3", 9: "3-3"}

@@ -3,11 +3,10 @@ import re
 import pytest
 import yaml
 
-from lightning_opplan.planning.graph import Edge, TransitionGraph
+from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.path import OptimizationPath, PathStep
-from lightning_opplan.planning.search import EdgeOutcome, best_final
-from tests.planning.test_graph import lattice
-from tests.planning.test_search import solve
+from lightning_opplan.planning.search import Search
+from tests.helpers.searches import lattice, outcome, solve
 
 PUBLISHED = {
     "kinetics-400": (3, "cs (1,1)×58 (2,1)×108 (2,2)×26 (3,2)×10 (3,3)×18", 220),
@@ -43,8 +42,7 @@ def test_published_path_with_a_shorter_clip_does_not_fit_the_basic_graph():
 
 def test_path_survives_a_round_trip(tmp_path):
     graph = lattice()
-    outcomes, _ = solve(graph, lambda route: float(len(route)))
-    path = OptimizationPath.from_outcomes(graph, outcomes, best_final(graph, outcomes), monitor="val/acc")
+    path = solve(graph, lambda route: float(len(route)))[0].path(monitor="val/acc")
     file = path.save(tmp_path / "new" / "path.yaml")
     assert OptimizationPath.load(file) == path
     path.check(graph)
@@ -116,9 +114,7 @@ def test_missing_file_is_named(tmp_path):
 
 def test_path_of_a_spent_budget_may_end_before_a_final_state(tmp_path):
     graph = TransitionGraph({"a": {}, "b": {}}, [("start", "a"), ("a", "b")])
-    edge = Edge("start", "a")
-    outcomes = {edge: EdgeOutcome(edge=edge, value=0.5, knee_epoch=3, epochs_run=5)}
-    path = OptimizationPath.from_outcomes(graph, outcomes, "a", partial=True)
+    path = Search(graph, outcomes=[outcome(("start", "a"), 0.5)]).path()
     assert not path.is_complete
     loaded = OptimizationPath.load(path.save(tmp_path / "path.yaml"))
     assert loaded == path

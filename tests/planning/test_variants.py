@@ -2,7 +2,7 @@ from itertools import pairwise
 
 from lightning_opplan.planning.graph import START, Edge
 from lightning_opplan.planning.variants import path_variants, variants_graph
-from tests.planning.test_graph import lattice
+from tests.helpers.searches import lattice
 
 PATH = ["cs/1-1", "cs/2-1", "cs/2-2", "cs/3-2", "cs/3-3"]  # published for Kinetics-400
 

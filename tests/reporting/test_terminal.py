@@ -1,16 +1,17 @@
 import io
 import itertools
+import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.path import OptimizationPath, PathStep
-from lightning_opplan.planning.search import EdgeOutcome, best_final
+from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting import FollowDisplay, SearchDisplay, edge_table, path_table
 from lightning_opplan.reporting.terminal import duration
-from tests.planning.test_graph import lattice
-from tests.planning.test_search import solve
+from tests.helpers.searches import lattice, outcome, solve
 
 
 def text(renderable, width=120):
@@ -26,13 +27,11 @@ def recording(terminal, width=100, height=30):
 @pytest.fixture
 def finished():
     graph = lattice(lengths=2, rates=2)
-    outcomes, _ = solve(graph, lambda route: len(route) + route[-1].child.startswith("us") / 2)
-    return graph, outcomes
+    return solve(graph, lambda route: len(route) + route[-1].child.startswith("us") / 2)[0]
 
 
 def test_table_marks_path_and_best_parents(finished):
-    graph, outcomes = finished
-    lines = text(edge_table(graph, outcomes)).splitlines()
+    lines = text(edge_table(finished)).splitlines()
     assert "14 of 14 edges done, 70 epochs, 0 s" in lines[0]
     assert sum("★ path" in line for line in lines) == len([1 for line in lines if "★" in line]) >= 3
     assert all("us/" in line or "us/" in previous for previous, line in itertools.pairwise(lines) if "★" in line)
@@ -41,17 +40,18 @@ def test_table_marks_path_and_best_parents(finished):
 
 def test_table_shows_what_runs_and_what_is_to_come():
     graph = lattice(lengths=2, rates=1)
-    done = EdgeOutcome(edge=Edge("start", "cs/1-1"), value=None, knee_epoch=0, epochs_run=3)
+    diverged = outcome(("start", "cs/1-1"), None, 1)
+    waiting = outcome(("start", "us/1-1"), 0.25, 2, is_paused=True)
     running = {Edge("start", "cs/2-1"): ("0.5000", "4?", "7", "12 s", "running")}
-    lines = text(edge_table(graph, {done.edge: done}, running=running))
-    assert "1 of 6 edges done, 3 epochs, 0 s; 1 running" in lines
+    lines = text(edge_table(Search(graph, outcomes=[diverged, waiting]), running=running))
+    assert "1 of 6 edges done, 7 epochs, 0 s; 1 running; 1 paused" in lines
     assert "diverged" in lines
-    assert "running" in lines
+    assert re.search(r"us/1-1 +start +0.2500 +2 +4 +0 s +paused", lines)
+    assert re.search(r"cs/2-1 +start +0.5000 +4\? +7 +12 s +running", lines)
 
 
 def test_table_fits_the_terminal(finished):
-    graph, outcomes = finished
-    lines = text(edge_table(graph, outcomes, max_rows=5)).splitlines()
+    lines = text(edge_table(finished, max_rows=5)).splitlines()
     assert sum("start" in line or "/1-" in line or "/2-" in line for line in lines) == 5
     assert any("9 more edges" in line for line in lines)
 
@@ -60,16 +60,16 @@ def test_table_fits_the_terminal(finished):
 @pytest.mark.parametrize("places", [(0, 3), (2, 9), (0, 13), (12, 13)], ids=str)
 def test_table_shows_all_running_edges_however_far_apart(places, rows):
     graph = lattice(lengths=2, rates=2)
-    done = {edge: EdgeOutcome(edge=edge, value=0.5, knee_epoch=1, epochs_run=3) for edge in graph.edges[:2]}
+    search = Search(graph, outcomes=[outcome(edge, 0.5, 1) for edge in graph.edges[:2]])
     cells = ("0.5000", "4?", "7", "12 s", "running")
     running = {graph.edges[place]: cells for place in places}
-    lines = text(edge_table(graph, done, running=running, max_rows=rows)).splitlines()
+    lines = text(edge_table(search, running=running, max_rows=rows)).splitlines()
     assert sum(line.rstrip().endswith("running") and "12 s" in line for line in lines) == 2
 
 
 def test_table_of_a_beam_has_a_row_for_each_way():
     graph = lattice(lengths=2, rates=2, branches=())
-    lines = text(edge_table(graph, {}, beam=2))
+    lines = text(edge_table(Search(graph, beam=2)))
     assert "0 of 10 edges done" in lines  # two ways into 2-1 and into 1-2, hence three edges more
     assert "2-1#2" in lines
     assert "1-1#2" not in lines
@@ -78,7 +78,7 @@ def test_table_of_a_beam_has_a_row_for_each_way():
 def test_sentences_are_printed_once_and_progress_from_elsewhere_is_shown():
     graph = lattice(lengths=2, rates=1)
     console = recording(terminal=False)
-    display = SearchDisplay(graph, "max", console=console)
+    display = SearchDisplay(Search(graph), console=console)
     with display:
         display.say("Edges run by ray, up to 4 at a time.")
         display.start(graph.edges[0])
@@ -89,46 +89,44 @@ def test_sentences_are_printed_once_and_progress_from_elsewhere_is_shown():
 
 
 def test_path_table_names_settings(finished):
-    graph, outcomes = finished
-    path = OptimizationPath.from_outcomes(graph, outcomes, best_final(graph, outcomes), monitor="val/acc")
+    path = finished.path(monitor="val/acc")
     lines = text(path_table(path))
     assert f"The path: {path.total_epochs:g} epochs" in lines
     assert "sampling us, clip_length 32, learning_rate 0.004" in lines
 
 
 def test_without_a_terminal_each_edge_is_a_line(finished):
-    graph, outcomes = finished
     console = recording(terminal=False)
-    first, second = list(outcomes.values())[:2]
-    with SearchDisplay(graph, "max", console=console) as display:
-        display.resume({first.edge: first})
-        display.start(second.edge)
-        display.epoch(second.edge, 1, 0.5, None)
-        display.end(second)
+    first, second = list(finished.outcomes.values())[:2]
+    search = Search(finished.graph, outcomes=[first])
+    with SearchDisplay(search, console=console) as display:
+        for each in (replace(second, is_paused=True), second):
+            display.start(second.edge)
+            display.epoch(second.edge, (1, 0.5, None))
+            search.tell(each)
+            display.end(each)
     assert console.export_text().splitlines() == [
         "1 of 14 edges have finished before.",
+        f"[1/14] {second.edge}: paused, {second.value:.4f} at epoch 3 of 5 (0 s)",
         f"[2/14] {second.edge}: {second.value:.4f} at epoch 3 of 5 (0 s)",
     ]
 
 
 def test_in_a_terminal_the_table_is_live(finished):
-    graph, outcomes = finished
     console = recording(terminal=True)
-    first = next(iter(outcomes.values()))
-    with SearchDisplay(graph, "max", console=console) as display:
-        display.resume({})
-        display.start(first.edge)
-        display.epoch(first.edge, 7, 0.1234, 5)
+    with SearchDisplay(Search(finished.graph), console=console) as display:
+        display.start(finished.edges[0])
+        display.epoch(finished.edges[0], (7, 0.1234, 5))
     output = console.export_text()
     assert "0.1234" in output
     assert "5?" in output
 
 
 def test_disabled_display_is_silent(finished):
-    graph, outcomes = finished
     console = recording(terminal=True)
-    with SearchDisplay(graph, "max", enabled=False, console=console) as display:
-        display.resume(outcomes)
+    with SearchDisplay(finished, enabled=False, console=console) as display:
+        display.end(finished.outcomes[finished.edges[0]])
+        display.finish(finished.path())
     assert console.export_text() == ""
 
 

@@ -5,8 +5,8 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning_opplan import KneeStopping
 from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.tuner.follow import follow_path
-from tests.conftest import quiet_trainer
-from tests.tuner import toy
+from tests.helpers import toy
+from tests.helpers.scripted import quiet_trainer
 
 
 def path(*steps):
@@ -19,7 +19,7 @@ TWO = path(("a", 3, {"model.lr": 0.1}), ("skipped", 0, {"model.lr": 0.5}), ("b",
 
 
 def follow(folder, steps=TWO, **options):
-    recipe = toy.tuner(folder, model=options.pop("model", toy.Classifier)).recipe
+    recipe = toy.tuner(folder, model=options.pop("model", toy.Classifier)).spec.recipe
     return follow_path(steps, recipe, dirpath=folder, progress=False, **options)
 
 
@@ -96,7 +96,7 @@ def test_callbacks_that_watch_validation_are_left_out(tmp_path):
         watching = [EarlyStopping("val/score"), KneeStopping("val/score")]
         return quiet_trainer(tmp_path, callbacks=[*watching, *callbacks], **options)
 
-    recipe = toy.tuner(tmp_path, trainer=trainer).recipe
+    recipe = toy.tuner(tmp_path, trainer=trainer).spec.recipe
     assert follow_path(TWO, recipe, dirpath=tmp_path / "run", progress=False).exists()
 
 

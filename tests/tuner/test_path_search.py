@@ -1,6 +1,6 @@
 import json
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,54 +9,55 @@ from lightning.pytorch import Trainer
 
 from lightning_opplan import Axis, OptimizationPath, PathSearchTuner, TransitionGraph
 from lightning_opplan.planning.graph import Edge
-from lightning_opplan.planning.journal import JournalError
-from lightning_opplan.planning.search import winning_edges
-from tests.conftest import Points, Scripted, quiet_trainer
-from tests.tuner import toy
+from lightning_opplan.planning.journal import Journal, JournalError
+from lightning_opplan.planning.knee import KneeRule
+from lightning_opplan.planning.options import SearchOptions
+from lightning_opplan.tuner.edges.recipe import FactoryRecipe
+from tests.helpers import toy
+from tests.helpers.scripted import Points, Scripted, quiet_trainer
 
 
-def test_search_finds_the_best_path_and_writes_it(tmp_path):
-    result = toy.tuner(tmp_path).search()
+def test_search_finds_the_best_path_and_writes_it(searched):
+    result = toy.tuner(searched).search()
     graph = toy.graph()
     assert set(result.outcomes) == set(graph.edges)
     result.path.check(graph)
-    assert OptimizationPath.load(tmp_path / "path.yaml") == result.path
+    assert OptimizationPath.load(searched / "path.yaml") == result.path
     last = result.outcomes[Edge(result.path.steps[-2].state, "2-2")]
     assert result.path.value == last.value == max(
         result.outcomes[edge].value for edge in graph.edges if edge.child == "2-2"
     )  # fmt: skip
     assert torch.load(result.weights, weights_only=True)["hyper_parameters"]["lr"] == 0.01
-    assert {entry.name for entry in tmp_path.iterdir()} == {"edges", "journal.jsonl", "path.yaml", "report.html"}
+    assert {entry.name for entry in searched.iterdir()} == {"edges", "journal.jsonl", "path.yaml", "report.html"}
 
 
-def test_finished_search_trains_nothing_again(tmp_path, monkeypatch):
-    first = toy.tuner(tmp_path).search()
-    before = (tmp_path / "journal.jsonl").read_bytes()
+def test_finished_search_trains_nothing_again(searched, monkeypatch):
+    path = OptimizationPath.load(searched / "path.yaml")
+    before = (searched / "journal.jsonl").read_bytes()
     monkeypatch.setattr(toy.Classifier, "training_step", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(toy.Classifier, "validation_step", lambda *_: pytest.fail("validated again"))
-    assert toy.tuner(tmp_path).search().path == first.path
-    assert (tmp_path / "journal.jsonl").read_bytes() == before
+    assert toy.tuner(searched).search().path == path
+    assert (searched / "journal.jsonl").read_bytes() == before
 
 
-def test_edges_keep_only_what_is_needed(tmp_path):
+def test_edges_keep_only_what_is_needed(searched):
     """The losing edges into a settled state have no weights any more."""
-    result = toy.tuner(tmp_path).search()
-    winners = winning_edges(toy.graph(), result.outcomes).values()
+    winners = Journal.of(searched).read()[1].winners.values()
     for edge in toy.graph().edges:
-        (folder,) = tmp_path.glob(f"edges/*_{edge.parent}--{edge.child}")
+        (folder,) = searched.glob(f"edges/*_{edge.parent}--{edge.child}")
         weights = {"weights.ckpt"} if edge in winners else set()
         assert {entry.name for entry in folder.iterdir()} == {"outcome.json", "plan.json"} | weights
 
 
-def test_weights_are_handed_over_and_y0_is_the_parents_value(tmp_path):
-    result = toy.tuner(tmp_path).search()
-    for edge, outcome in result.outcomes.items():
+def test_weights_are_handed_over_and_y0_is_the_parents_value(searched):
+    _, search = Journal.of(searched).read()
+    for edge, outcome in search.outcomes.items():
         epoch, value = outcome.curve[0]
         assert epoch == 0
         if edge.parent == "start":
             assert value == -1.0
         else:
-            parents = [o for e, o in result.outcomes.items() if e.child == edge.parent]
+            parents = [o for e, o in search.outcomes.items() if e.child == edge.parent]
             best = max(parents, key=lambda o: o.value)
             assert value == pytest.approx(dict(best.curve)[best.knee_epoch])
 
@@ -69,7 +70,7 @@ def test_seed_decides_and_repeats(tmp_path):
     assert toy.fingerprint(one, tmp_path / "a") != toy.fingerprint(other, tmp_path / "c")
 
 
-def test_interrupted_edge_goes_on_from_its_last_epoch(tmp_path):
+def test_interrupted_edge_goes_on_from_its_last_epoch(tmp_path, searched):
     """Interrupted at every third epoch in turn, the search ends as it does undisturbed, and repeats no epoch."""
     epochs = []
 
@@ -79,7 +80,7 @@ def test_interrupted_edge_goes_on_from_its_last_epoch(tmp_path):
             if len(epochs) % 4 == 0:
                 raise ConnectionError("interrupted")
 
-    whole = toy.tuner(tmp_path / "whole").search()
+    whole = toy.tuner(searched).search()
     for _ in range(200):
         try:
             result = toy.tuner(tmp_path / "parts", model=Interrupting).search()
@@ -87,8 +88,7 @@ def test_interrupted_edge_goes_on_from_its_last_epoch(tmp_path):
         except ConnectionError:
             epochs.pop()
             epochs.append(-1)
-    expected = toy.fingerprint(whole, tmp_path / "whole")
-    assert toy.fingerprint(result, tmp_path / "parts") == expected
+    assert toy.fingerprint(result, tmp_path / "parts") == toy.fingerprint(whole, searched)
     trained = [epoch for epoch in epochs if epoch >= 0]
     assert len(trained) == sum(outcome.epochs_run for outcome in whole.outcomes.values())
 
@@ -176,15 +176,14 @@ def test_objects_in_place_of_factories_are_refused(tmp_path):
     "change", [{"seed": 5}, {"knee": {"patience": 4}}, {"monitor": "val/other"}, {"max_epochs": 3}],
     ids=["seed", "knee", "monitor", "trainer"],
 )  # fmt: skip
-def test_folder_of_another_plan_is_refused(tmp_path, change):
-    toy.tuner(tmp_path).search()
-    before = (tmp_path / "journal.jsonl").read_bytes()
+def test_folder_of_another_plan_is_refused(searched, change):
+    before = (searched / "journal.jsonl").read_bytes()
     with pytest.raises(JournalError, match="is the journal of another plan"):
-        toy.tuner(tmp_path, **change).search()
-    assert (tmp_path / "journal.jsonl").read_bytes() == before
+        toy.tuner(searched, **change).search()
+    assert (searched / "journal.jsonl").read_bytes() == before
 
 
-def test_corrected_plan_takes_the_place_of_one_that_never_finished_an_edge(tmp_path):
+def test_corrected_plan_takes_the_place_of_one_that_never_finished_an_edge(tmp_path, searched):
     class Failing(toy.Classifier):
         def on_validation_epoch_end(self):
             if self.trainer.current_epoch == 3:
@@ -194,8 +193,7 @@ def test_corrected_plan_takes_the_place_of_one_that_never_finished_an_edge(tmp_p
         toy.tuner(tmp_path, model=Failing, seed=8).search()
     assert list(tmp_path.glob("edges/*/resume/*.ckpt"))
     result = toy.tuner(tmp_path).search()
-    undisturbed = toy.tuner(tmp_path / "other").search()
-    assert toy.fingerprint(result, tmp_path) == toy.fingerprint(undisturbed, tmp_path / "other")
+    assert toy.fingerprint(result, tmp_path) == toy.fingerprint(toy.tuner(searched).search(), searched)
 
 
 def test_trainer_without_the_callbacks_is_refused(tmp_path):
@@ -271,30 +269,74 @@ def test_callbacks_and_loggers_of_the_factory_are_fresh_for_every_edge(tmp_path)
     def trainer(callbacks, **options):
         return Trainer(accelerator="cpu", max_epochs=2, enable_progress_bar=True, callbacks=callbacks, **options)
 
-    tuner = toy.tuner(tmp_path, trainer=trainer)
-    build = tuner.recipe.build
-
-    class Recipe:
-        check, describe, build_trainer = tuner.recipe.check, tuner.recipe.describe, tuner.recipe.build_trainer
-
+    class Recipe(FactoryRecipe):
         def build(self, *args, **options):
-            experiment = build(*args, **options)
-            seen.append((id(experiment.trainer), experiment.trainer.default_root_dir))
+            experiment = super().build(*args, **options)
+            seen.append((experiment.trainer, experiment.trainer.default_root_dir))
             return experiment
 
-    tuner.recipe = Recipe()
-    tuner.search()
-    assert len({folder for _, folder in seen}) == len(toy.graph().edges)
+    recipe = Recipe(model=toy.Classifier, data=toy.Quadrants, trainer=trainer)
+    toy.tuner(tmp_path, recipe=recipe, model=None, data=None, trainer=None).search()
+    edges = [folder for _, folder in seen if "edges" in folder]
+    assert len(edges) == len(set(edges)) == len(toy.graph().edges)
+    assert len({id(trainer) for trainer, _ in seen}) == len(seen)
+    callbacks = [id(each) for trainer, _ in seen for each in trainer.callbacks]
+    loggers = [id(each) for trainer, _ in seen for each in trainer.loggers]
+    assert len(callbacks) == len(set(callbacks))
+    assert len(loggers) == len(set(loggers)) == len(seen)
 
 
-def test_outcomes_are_in_the_journal_in_full(tmp_path):
-    toy.tuner(tmp_path).search()
-    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+def test_outcomes_are_in_the_journal_in_full(searched):
+    lines = [json.loads(line) for line in (searched / "journal.jsonl").read_text().splitlines()]
     assert len(lines) == 1 + len(toy.graph().edges)
     edge = lines[1]
     assert edge["edge"] == ["start", "1-1"]
     assert edge["curve"][0] == [0, -1.0]
-    assert Path(tmp_path, "edges", "000_start--1-1", edge["weights"]).is_file()
+    winner = next(line for line in lines[1:] if (searched / "edges" / folder_of(line) / "weights.ckpt").exists())
+    assert winner["weights"] == "weights.ckpt"
+    assert len(winner["sha256"]) == 64
     assert edge["standard_error"] > 0
-    assert edge["details"]["num_samples"] == 160 * edge["epochs_run"]
-    assert "stopping_reason" in edge["details"]
+    assert edge["num_samples"] == 160 * edge["epochs_run"]
+    assert edge["stopping_reason"].startswith(("val/score peaked at epoch", "Training ended at epoch"))
+
+
+def folder_of(line):
+    parent, child = line["edge"]
+    return f"{toy.graph().edges.index((parent, child)):03d}_{parent}--{child}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"knee": {"patince": 3}}, "`knee` must have valid names only, got 'patince'. Did you mean 'patience'?"),
+        ({"knee": {"patience": -1}}, "`patience` must be a number of epochs ≥ 0, got -1"),
+        ({"presets": "fast"}, "`further` must have valid names only, got 'presets'. Did you mean 'preset'?"),
+        ({"preset": "quick"}, "`preset` must be one of 'paper', 'fast', got 'quick'"),
+        ({"value": "best"}, "`value` must be one of 'fitted', 'observed', got 'best'"),
+        ({"beam": 0}, "`beam` must be at least 1, got 0"),
+        ({"max_gpu_hours": 0}, "`max_gpu_hours` must be above 0, got 0"),
+        ({"mode": "higher"}, "`mode` must be one of 'max', 'min', got 'higher'"),
+        ({"executor": "rays"}, "`executor.name` must be one of"),
+    ],
+    ids=["knee", "knee value", "name", "preset", "value", "beam", "budget", "mode", "executor"],
+)
+def test_wrong_options_fail_in_the_constructor(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        toy.tuner(tmp_path, **options)
+
+
+def test_options_can_be_given_by_name_or_as_one_value(tmp_path):
+    by_name = toy.tuner(tmp_path, preset="fast", beam=2, knee={"patience": 4}, num_threads=2)
+    options = SearchOptions(preset="fast", beam=2, knee=KneeRule(patience=4), num_threads=2, progress=False)
+    as_one = toy.tuner(tmp_path, options=options, knee=options.knee, num_threads=2)
+    assert by_name.spec.options == replace(as_one.spec.options, start_value=-1.0)
+    assert by_name.spec.options.rule.max_risk == 0.3
+
+
+def test_users_are_told_of_every_edge_that_finishes(tmp_path):
+    told = []
+    graph = toy.graph((0.1,))
+    result = toy.tuner(tmp_path, graph=graph, on_edge_end=lambda *args: told.append(args)).search()
+    assert dict(told) == result.outcomes
+    assert len(told) == len(graph.edges)
+    toy.tuner(tmp_path, graph=graph, on_edge_end=lambda *args: pytest.fail("told again")).search()

@@ -11,7 +11,7 @@ from lightning_opplan.data.datasets.kinetics import read_kinetics400, read_kinet
 from lightning_opplan.data.datasets.something import read_something_v1, read_something_v2
 from lightning_opplan.data.datasets.ucf101 import read_ucf101
 from lightning_opplan.data.lists import VideoList, checked_folder
-from lightning_opplan.planning.messages import checked_choice
+from lightning_opplan.messages import checked_choice
 
 __all__ = ["DATASETS", "read_dataset"]
 

@@ -1,0 +1,216 @@
+"""What we use of Lightning's private parts, all of it: nothing else in the package touches them.
+
+A new version of Lightning may change any of it, which is why its version has an upper bound. For every function here
+there is a test in ``tests/test_lightning.py`` that says what breaks without it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+from typing_extensions import override
+
+__all__ = [
+    "OpenCLI",
+    "callbacks_of",
+    "finish_loggers",
+    "has_reached_a_limit",
+    "is_last_batch",
+    "keep_validation_trainable",
+    "launch",
+    "limit_epochs",
+    "max_epochs",
+    "min_epochs",
+    "min_steps",
+    "num_batches_done",
+    "remove_callbacks",
+    "share_processes",
+    "spawns_processes",
+    "starts_processes",
+    "state_key",
+    "whole_epochs",
+]
+
+
+# The loops of a Trainer
+
+
+def max_epochs(trainer: Trainer) -> int | None:
+    """Return the epochs that a fit has at most; ``None`` if there is no limit."""
+    limit: int | None = trainer.fit_loop.max_epochs
+    return None if limit is None or limit < 0 else limit
+
+
+def min_epochs(trainer: Trainer) -> int:
+    """Return the epochs that a fit has at least."""
+    return trainer.fit_loop.min_epochs or 0
+
+
+def min_steps(trainer: Trainer) -> int:
+    """Return the optimizer steps that a fit has at least."""
+    return trainer.fit_loop.min_steps or 0
+
+
+def limit_epochs(trainer: Trainer, number: int, *, is_exact: bool = False) -> None:
+    """Let a fit train for so many epochs at most, or, with `is_exact`, whatever was configured as the least."""
+    trainer.fit_loop.max_epochs = number
+    if is_exact:
+        trainer.fit_loop.min_epochs = None
+
+
+def has_reached_a_limit(trainer: Trainer) -> bool:
+    """Whether a fit would end now, at the end of an epoch, of its own accord or since it was asked to."""
+    return trainer.fit_loop.done
+
+
+def is_last_batch(trainer: Trainer) -> bool:
+    """Whether the batch that is trained now is the epoch's last."""
+    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
+
+
+def num_batches_done(trainer: Trainer) -> int:
+    """Return how many batches of this epoch have been trained."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+
+def whole_epochs(checkpoint: Mapping[str, Any]) -> int | None:
+    """Return the epochs after which a checkpoint was saved; ``None`` if that was within an epoch."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return int(progress["processed"]) if progress["processed"] == progress["started"] else None
+
+
+def keep_validation_trainable(trainer: Trainer) -> None:
+    """Validate without inference mode: metrics that are reset in it could not be updated in a later fit."""
+    trainer.validate_loop.inference_mode = False
+
+
+# Callbacks and loggers
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return a Trainer's callbacks; the list is its own."""
+    found: list[Callback] = getattr(trainer, "callbacks", [])
+    return found
+
+
+def remove_callbacks(trainer: Trainer, is_unwanted: Callable[[Callback], bool]) -> None:
+    """Remove some of a Trainer's callbacks."""
+    callbacks_of(trainer)[:] = [callback for callback in callbacks_of(trainer) if not is_unwanted(callback)]
+
+
+def state_key(callback: Callback, **arguments: Any) -> str:
+    """Return the name of a callback's state in a checkpoint: its class and some of its arguments."""
+    return callback._generate_state_key(**arguments)
+
+
+def finish_loggers(trainer: Trainer) -> None:
+    """End what a logger would otherwise carry over into the next Trainer's run (Weights & Biases does)."""
+    for logger in trainer.loggers:
+        finish = getattr(getattr(logger, "_experiment", None), "finish", None)
+        if callable(finish):
+            finish()
+
+
+# Processes
+
+
+def spawns_processes(strategy: Strategy) -> bool:
+    """Whether a strategy starts its processes anew for every fit, which loses what callbacks have learned."""
+    return isinstance(strategy.launcher, _MultiProcessingLauncher)
+
+
+def starts_processes(strategy: Strategy) -> bool:
+    """Whether a strategy starts further ranks itself, once, by this process's own command."""
+    return isinstance(strategy.launcher, _SubprocessScriptLauncher)
+
+
+def launch(trainer: Trainer) -> bool:
+    """Start the processes of a Trainer, and their group, without a fit; returns whether there are any to start."""
+    launcher = trainer.strategy.launcher
+    if launcher is None:
+        return False
+    launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
+    return True
+
+
+def share_processes(owner: Strategy, other: Strategy) -> None:
+    """Let a further strategy know the processes that the first one started, or SIGTERM would not reach them."""
+    if isinstance(owner.launcher, _SubprocessScriptLauncher) and isinstance(other.launcher, _SubprocessScriptLauncher):
+        other.launcher.procs = owner.launcher.procs
+
+
+# The command line
+
+
+class OpenCLI(LightningCLI):
+    """LightningCLI, with names of our own for what a subclass with further subcommands needs of it."""
+
+    def command_parser(self, subcommand: str, **options: Any) -> LightningArgumentParser | None:
+        """Return the parser of a subcommand; ``None`` leaves it to LightningCLI."""
+        return None
+
+    def run_command(self, subcommand: str) -> None:
+        """Run a subcommand; here as LightningCLI does."""
+        super()._run_subcommand(subcommand)
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether the subcommand has a seed."""
+        return True
+
+    def value_of(self, key: str) -> Any:
+        """Return a value of the configuration of this subcommand."""
+        return self._get(self.config, key)
+
+    def add_all_arguments(self, parser: LightningArgumentParser) -> None:
+        """Add the arguments of model, data, Trainer and optimizers to a parser, and those that the user adds."""
+        self._add_arguments(parser)
+
+    def instantiate_group(self, key: str) -> Any:
+        """Instantiate one entry of the configuration of this subcommand and no other."""
+        alone: Any = Namespace
+        return self.parser_of_command.instantiate_classes(alone({key: self.value_of(key)}))[key]
+
+    @property
+    def parser_of_command(self) -> LightningArgumentParser:
+        """The parser of this subcommand."""
+        return self._parser(self.subcommand)
+
+    def rebuild(self, config: Namespace, callbacks: Sequence[Callback]) -> tuple[Trainer, LightningModule, Any]:
+        """Instantiate Trainer, model and data anew from another configuration of this subcommand.
+
+        Args:
+            config: The configuration, parsed.
+            callbacks: Further callbacks for the Trainer.
+        """
+        self.config[self.subcommand] = config
+        # A training that resumes has saved its configuration before.
+        self.save_config_kwargs = {**self.save_config_kwargs, "overwrite": True}
+        # Or checkpoints would hold the hyper-parameters of the configuration before.
+        self.__dict__.pop("config_dump", None)
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+        self._add_configure_optimizers_method_to_model(self.subcommand)
+        own = self._get(self.config_init, "trainer").get("callbacks") or []
+        own = own if isinstance(own, list) else [own]
+        self.trainer = self.instantiate_trainer(callbacks=[*own, *callbacks])
+        return self.trainer, self.model, self.datamodule
+
+    @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = self.command_parser(subcommand, **kwargs)
+        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs) if parser is None else parser
+
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        self.run_command(subcommand)
+
+    @override
+    def _set_seed(self) -> None:
+        if self.is_seeded:
+            super()._set_seed()

@@ -1,0 +1,306 @@
+"""The command line: LightningCLI with `plan`, `follow`, `grid`, `study`, `report` and `cache` beside its own."""
+
+import os
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from rich.console import Console
+from typing_extensions import override
+
+import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
+from lightning_opplan._lightning import OpenCLI
+from lightning_opplan.cli.recipe import ConfigRecipe
+from lightning_opplan.data import VideoDataModule
+from lightning_opplan.data.caching import write_cache
+from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
+from lightning_opplan.planning.journal import Journal
+from lightning_opplan.planning.options import GraphOptions, PlanOptions
+from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.reporting import comparison_of, comparison_tables, cost_tables, write_report
+from lightning_opplan.tuner import (
+    PathSearchTuner,
+    SearchResult,
+    estimate_cost,
+    follow_path,
+    run_grid,
+    run_study,
+)
+from lightning_opplan.tuner.edges.recipe import Experiment
+
+__all__ = ["OpplanCLI"]
+
+_OWN_COMMANDS: Final = ("plan", "follow", "grid", "study", "report", "cache")
+_OF_PLAN_ALONE: Final = ("plan", "grid", "study")
+"""Commands whose arguments are those of the group ``plan`` and of the experiment."""
+
+
+class _Commands:
+    """Signatures from which the parsers of the further subcommands are made."""
+
+    def plan(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Search for the best path through the states of `plan.graph`; started again, resume."""
+
+    def follow(self, model: LightningModule, path: str, datamodule: LightningDataModule | None = None) -> None:
+        """Train along a path on all training data; started again, resume.
+
+        Args:
+            model: The model.
+            path: YAML file of the path.
+            datamodule: The data.
+        """
+
+    def grid(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train the hand-tuned grid of the paper, to compare with; started again, resume."""
+
+    def study(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train the variants of the path that `plan` found, with one state more or less; started again, resume."""
+
+    def report(self, dirpath: str) -> None:
+        """Make the report of a search anew from its journal."""
+
+    def cache(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        short_side: int = 256,
+        num_threads: int | None = None,
+    ) -> None:
+        """Write the decoded frames of all videos to `data.cache_dir`; started again, go on, and check at the end.
+
+        Args:
+            model: The model; not used.
+            datamodule: The data, a `VideoDataModule`.
+            short_side: Short side of the frames in px.
+            num_threads: Videos to decode at a time, by default one per core.
+        """
+
+
+class SaveConfigOfFit(SaveConfigCallback):
+    """Saves the configuration of a fit alone: a second test in a folder must not fail over that of the first."""
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
+class OpplanCLI(OpenCLI):
+    """LightningCLI with planning.
+
+    Use it in place of LightningCLI in a script of your own; classes and configuration files stay as they are.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A search that is started again must be the same search.
+        kwargs.setdefault("seed_everything_default", 0)
+        kwargs.setdefault("save_config_callback", SaveConfigOfFit)
+        self.given = args, {name: value for name, value in kwargs.items() if name not in ("args", "run")}
+        """What this was made of, without the words of the command line."""
+        self.result: SearchResult | None = None
+        """What `plan` found."""
+        super().__init__(*args, **kwargs)
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        skipped = {"model", "datamodule"}
+        own = dict.fromkeys(_OWN_COMMANDS, skipped)
+        return {**LightningCLI.subcommands(), **own, "report": set()}
+
+    @override
+    def setup_parser(
+        self, add_subcommands: bool, main_kwargs: dict[str, Any], subparser_kwargs: dict[str, Any]
+    ) -> None:
+        # LightningCLI reads the subcommands' arguments off methods of the Trainer's class.
+        trainer_class = self.trainer_class
+        if not isinstance(trainer_class, type):
+            raise ValueError(f"`trainer_class` must be a class, got {trainer_class!r}.")
+        self.trainer_class = type("PlanningTrainer", (_Commands, trainer_class), {})
+        try:
+            super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
+        finally:
+            self.trainer_class = trainer_class
+
+    @override
+    def command_parser(self, subcommand: str, **options: Any) -> LightningArgumentParser | None:
+        if subcommand not in (*_OF_PLAN_ALONE, "report"):
+            return None
+        parser = self.init_parser(**options)
+        if subcommand == "report":
+            parser.add_argument("dirpath", type=str, help="Folder of the search.")
+            return parser
+        self.add_all_arguments(parser)
+        if subcommand == "plan":
+            parser.add_argument(
+                "--dry-run",
+                action="store_true",
+                help="Train some batches of every state, and say what the search costs.",
+            )
+        return parser
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(PlanOptions, "plan")
+
+    @property
+    @override
+    def is_seeded(self) -> bool:
+        return self.subcommand != "report"
+
+    @override
+    def instantiate_classes(self) -> None:
+        if self.subcommand not in _OWN_COMMANDS:
+            super().instantiate_classes()
+
+    @override
+    def run_command(self, subcommand: str) -> None:
+        if subcommand in _OWN_COMMANDS:
+            getattr(self, subcommand)()
+        else:
+            super().run_command(subcommand)
+
+    def plan(self) -> None:
+        """Search for the best path; `result` holds it afterwards."""
+        options = self.plan_options()
+        tuner = self._tuner(options)
+        if self.value_of("dry_run"):
+            self._estimate(tuner, options.graph, options.grid.epochs)
+            return
+        self.result = tuner.search()
+        if self._is_first():
+            folder = Path(options.dirpath)
+            print(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
+
+    def grid(self) -> None:
+        """Train the hand-tuned grid; `result` holds the best of its trainings."""
+        options = self.plan_options()
+        graph = options.graph
+        if graph.axes is None:
+            raise ValueError("`plan.graph` must have `axes` for a hand-tuned grid, got states written out.")
+        self.result = run_grid(
+            self._tuner(options), axes=graph.built_axes(), branches=graph.branches, epochs=options.grid.epochs
+        )
+        self._compare(Path(options.dirpath), "grid")
+
+    def study(self) -> None:
+        """Train the variants of the path in the plan's folder; `result` holds the best of them."""
+        options = self.plan_options()
+        self.result = run_study(self._tuner(options))
+        self._compare(Path(options.dirpath), "study")
+
+    def _tuner(self, options: PlanOptions) -> PathSearchTuner:
+        return PathSearchTuner(
+            options.graph.build(),
+            recipe=ConfigRecipe(self),
+            monitor=options.monitor,
+            mode=options.mode,
+            dirpath=options.dirpath,
+            options=options,
+            executor=options.executor,
+            seed=self._seed(),
+        )
+
+    def _estimate(self, tuner: PathSearchTuner, graph: GraphOptions, epochs: Sequence[int]) -> None:
+        """Print what the search would cost, beside the hand-tuned grid where there could be one."""
+        axes = graph.built_axes()
+        grid = hand_tuned_trainings(axes=axes, branches=graph.branches, epochs=epochs) if len(axes) > 1 else ()
+        cost = estimate_cost(tuner, trainings=grid)
+        if self._is_first():
+            Console().print(cost_tables(cost))
+
+    def _compare(self, folder: Path, name: str) -> None:
+        """Print what a grid or a study came to beside its plan."""
+        if not self._is_first():
+            return
+        is_beside = Journal.of(folder).file.is_file()
+        if is_beside:
+            Console().print(comparison_tables(comparison_of(folder)))
+        print(f"Report:  {folder / 'report.html' if is_beside else folder / name / 'report.html'}")
+
+    def _is_first(self) -> bool:
+        """Whether this is the first rank; where edges run elsewhere there is no Trainer here, and one process."""
+        trainer = getattr(self, "trainer", None)
+        return trainer is None or trainer.is_global_zero
+
+    def follow(self) -> None:
+        """Train along a path."""
+        options = self.plan_options()
+        path = OptimizationPath.load(self.value_of("path"))
+        if options.graph.axes is not None or options.graph.states is not None:
+            path.check(options.graph.build())
+        folder, recipe = Path(options.dirpath) / "follow", ConfigRecipe(self)
+        weights = follow_path(path, recipe, dirpath=folder, setting=options.final_setting, seed=self._seed())
+        if not self._is_first():
+            return
+        # The network is to be tested as it was trained at last: sampled alike, for one.
+        config = recipe.save({**path.steps[-1].setting, **options.final_setting}, folder / "config.yaml")
+        file = os.path.relpath(weights)
+        print(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
+
+    def report(self) -> None:
+        """Make the report anew, and print what there is to compare."""
+        folder = Path(self.value_of("dirpath"))
+        file = write_report(folder)
+        Console().print(comparison_tables(comparison_of(folder)))
+        print(f"Report:  {file}")
+
+    def cache(self) -> None:
+        """Write the decoded frames of all videos to `data.cache_dir`."""
+        data = self.instantiate_group("data")
+        if not isinstance(data, VideoDataModule):
+            raise ValueError(f"`data` must be a `VideoDataModule` to write its frames, got {type(data).__name__}.")
+        num_threads = self.value_of("num_threads") or os.cpu_count() or 1
+        write_cache(data, short_side=self.value_of("short_side"), num_threads=num_threads)
+
+    def plan_options(self) -> PlanOptions:
+        """Return the arguments of the group `plan`."""
+        options: PlanOptions = self.instantiate_group("plan")
+        return options
+
+    def _seed(self) -> int:
+        return int(self.value_of("seed_everything"))
+
+    def experiment(self, config: Mapping[str, Any], callbacks: Sequence[Callback]) -> Experiment:
+        """Instantiate model, data and Trainer from a configuration of this subcommand, all of them new.
+
+        Args:
+            config: As `base_config` returns it, changed or not.
+            callbacks: Further callbacks for the Trainer.
+        """
+        trainer, model, data = self.rebuild(self.parsed(config), callbacks)
+        return Experiment(trainer=trainer, model=model, data=data)
+
+    def parsed(self, config: Mapping[str, Any]) -> Namespace:
+        """Check a configuration of this subcommand.
+
+        Raises:
+            ValueError: If a value has the wrong type.
+        """
+        parser = self.parser_of_command
+        parser.exit_on_error = False
+        try:
+            parsed: Namespace = parser.parse_object(dict(config))
+            return parsed
+        except ArgumentError as error:
+            raise ValueError(" ".join(str(error).split())) from None
+        finally:
+            parser.exit_on_error = True
+
+    def base_config(self) -> dict[str, Any]:
+        """Return the resolved configuration of this subcommand, as it was given, as plain values."""
+        return deepcopy(self._base_config)
+
+    @cached_property
+    def _base_config(self) -> dict[str, Any]:
+        # Kept from the first time on: every experiment puts its own configuration in the place of the given one.
+        dumped = self.parser.dump(self.config, skip_link_targets=True, skip_none=False, format="yaml")
+        config: dict[str, Any] = yaml.safe_load(dumped)[self.subcommand]
+        config.pop("config", None)
+        return config

@@ -1,0 +1,50 @@
+"""Run the command line, and say in one sentence what is wrong."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lightning_opplan.cli.command_line import OpplanCLI
+from lightning_opplan.messages import is_of_package
+
+__all__ = ["main"]
+
+
+def main(args: list[str] | None = None) -> OpplanCLI:
+    """Run the command line; ends the process with a status other than 0 and one sentence if something is wrong.
+
+    Args:
+        args: Words of the command line; by default those of the process.
+
+    Returns:
+        The command line after its work, with `trainer`, `model` and `result`.
+    """
+    # Lightning's own, on every call of it with newer versions of torch.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    try:
+        return OpplanCLI(
+            LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
+        )
+    except SIGTERMException:
+        raise SystemExit(143) from None  # as a shell reports it; Lightning would say 0
+    except KeyboardInterrupt:
+        print("opplan: interrupted; the same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        sentence = next(
+            (cause for cause in _causes(error) if is_of_package(cause) or isinstance(cause, OSError)), None
+        )
+        if sentence is None:
+            raise
+        print(f"opplan: {sentence}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from: jsonargparse wraps what a constructor raises."""
+    while error is not None:
+        yield error
+        error = error.__cause__

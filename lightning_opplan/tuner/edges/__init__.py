@@ -1,0 +1,1 @@
+"""How one edge is trained: its description, its training, and everything in its folder."""

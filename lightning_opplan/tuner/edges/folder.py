@@ -1,0 +1,104 @@
+"""What lies where in the folder of a training, such as that of an edge."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_opplan.files import remove_partial, write_json
+from lightning_opplan.planning.outcome import EdgeOutcome
+
+__all__ = ["Progress", "TrainingFolder"]
+
+Progress = tuple[float, float | None, float | None]
+"""Epoch and value of an edge's last validation, and the knee as it was seen then."""
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """The folder of a training; all that it writes is in here, but for the lock beside it.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """The weights that the training ended with."""
+        return self.path / "weights.ckpt"
+
+    @property
+    def resume(self) -> Path:
+        """Checkpoints to go on from, apart from what callbacks of the user's write."""
+        return self.path / "resume"
+
+    @property
+    def log(self) -> Path:
+        """What the edge prints where it has a process of its own."""
+        return self.path / "worker.log"
+
+    @property
+    def job(self) -> Path:
+        """What further ranks of such a process need to join in."""
+        return self.path / "job.pkl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that the edge runs in."""
+        return self.path.with_name(self.path.name + ".lock")
+
+    @property
+    def _outcome(self) -> Path:
+        return self.path / "outcome.json"
+
+    @property
+    def _progress(self) -> Path:
+        return self.path / "progress.json"
+
+    def claim(self, plan: str) -> None:
+        """Mark the folder as a plan's, by its fingerprint, and empty it if it was another's."""
+        mark = self.path / "plan.json"
+        remove_partial(self.path)
+        if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == {"plan": plan}:
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        write_json(mark, {"plan": plan})
+
+    def finish(self, outcome: EdgeOutcome) -> None:
+        """Keep what a finished edge came to, and no longer what to resume it from."""
+        write_json(self._outcome, outcome.to_dict())
+        self.clear()
+
+    def known(self) -> EdgeOutcome | None:
+        """Return what the edge came to, if it has finished."""
+        if not self._outcome.is_file():
+            return None
+        self.clear()  # a kill may have come before
+        return EdgeOutcome.from_dict(json.loads(self._outcome.read_text(encoding="utf-8")))
+
+    def forget(self) -> None:
+        """Let the edge be trained again, although it has finished."""
+        self._outcome.unlink(missing_ok=True)
+
+    def tell(self, progress: Progress) -> None:
+        """Say how far the edge has come, for whoever watches it from elsewhere."""
+        write_json(self._progress, dict(zip(("epoch", "value", "knee"), progress, strict=True)))
+
+    def progress(self) -> Progress | None:
+        """Return what `tell` said last."""
+        try:
+            content = json.loads(self._progress.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content["epoch"], content["value"], content["knee"]
+
+    def end_of_process(self) -> None:
+        """Delete what only a running process of its own needs."""
+        self._progress.unlink(missing_ok=True)
+        self.job.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Delete what to resume from, after the end."""
+        shutil.rmtree(self.resume, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""The folders of a search's edges."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.tuner.edges.checkpoints import file_checksum
+from lightning_opplan.tuner.edges.folder import Progress, TrainingFolder
+
+__all__ = ["EdgeFolders"]
+
+
+class EdgeFolders:
+    """Where the edges of a search write.
+
+    Args:
+        dirpath: Folder of the search.
+        edges: All edges that it may run.
+    """
+
+    def __init__(self, dirpath: Path, edges: Sequence[Edge]) -> None:
+        self._folder = dirpath.absolute() / "edges"
+        self._number = {edge: number for number, edge in enumerate(edges)}
+        self._intact: set[tuple[Path, int]] = set()
+
+    def __getitem__(self, edge: Edge) -> TrainingFolder:
+        """The folder of an edge: a number, as the names of states may hold anything, and the names to read it by."""
+        names = re.sub(r"[^\w.+#-]+", ".", f"{edge.parent}--{edge.child}")
+        return TrainingFolder(self._folder / f"{self._number[edge]:03d}_{names}")
+
+    def has_weights(self, outcome: EdgeOutcome) -> bool:
+        """Whether the weights of an edge are there as they were written; looked at once as long as the file stays."""
+        file = self[outcome.edge].weights
+        try:
+            mark = file, file.stat().st_mtime_ns
+            if mark not in self._intact and outcome.sha256 not in (None, file_checksum(file)):
+                return False
+        except OSError:
+            return False
+        self._intact.add(mark)
+        return True
+
+    def drop_weights(self, edges: Iterable[Edge]) -> None:
+        """Delete the weights of edges."""
+        for edge in edges:
+            self[edge].weights.unlink(missing_ok=True)
+
+    def forget(self, edge: Edge) -> None:
+        """Let a finished edge be trained again."""
+        self[edge].forget()
+
+    def progress(self, edge: Edge) -> Progress | None:
+        """Return how far an edge has come that runs elsewhere."""
+        return self[edge].progress()
+
+    def log(self, edge: Edge) -> Path:
+        """Return the file that an edge prints to where it has a process of its own."""
+        return self[edge].log

@@ -1,0 +1,113 @@
+"""One training: a fresh Trainer, model and data, some weights to begin with, and a resume after any interruption."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelSummary
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lightning_opplan._lightning import callbacks_of, finish_loggers, remove_callbacks
+from lightning_opplan.tuner.edges.checkpoints import load_weights, newest_checkpoint
+from lightning_opplan.tuner.edges.job import Training
+from lightning_opplan.tuner.edges.ranks import Ranks
+from lightning_opplan.tuner.edges.recipe import Experiment, Recipe
+from lightning_opplan.tuner.edges.seeding import EpochSeed, derived_seed, seed_all
+from lightning_opplan.tuner.edges.stopping import ForEpochs, UntilKnee
+
+__all__ = ["fit", "hushed", "quiet", "train"]
+
+
+def train(
+    training: Training,
+    recipe: Recipe,
+    ranks: Ranks,
+    stopping: UntilKnee | ForEpochs,
+    *,
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
+    """Train until it is to stop; started again after an interruption, go on from the last whole epoch.
+
+    Args:
+        training: What to train.
+        recipe: Makes the experiment.
+        ranks: The processes; all of them call this.
+        stopping: Ends the training and keeps its checkpoints.
+        callbacks: Further callbacks.
+
+    Returns:
+        The Trainer, after its fit.
+
+    Raises:
+        ValueError: If the Trainer does not pass on its callbacks, or the weights do not fit the model.
+        KeyboardInterrupt: If training was interrupted.
+    """
+    if training.num_threads is not None:
+        torch.set_num_threads(training.num_threads)
+    resume = ranks.decide(lambda: newest_checkpoint(training.folder.resume))
+    seed_all(derived_seed(training.seed, "build"))
+    seed = EpochSeed(training.seed, first_epoch=0 if resume is None else resume[1])
+    every = [seed, *callbacks, stopping]
+    experiment = recipe.build(
+        training.setting, callbacks=every, folder=str(training.folder.path), devices=training.devices
+    )
+    trainer = experiment.trainer
+    _check_trainer(trainer, every)
+    trainer.accumulate_grad_batches *= training.accumulate
+    ranks.adopt(trainer)
+    quiet(trainer)
+    stopping.prepare(trainer)
+    if training.weights is not None:
+        load_weights(experiment.model, training.weights)
+    if resume is None:
+        stopping.begin(experiment)
+    fit(experiment, None if resume is None else resume[0])
+    return trainer
+
+
+def fit(experiment: Experiment, ckpt_path: str | None = None) -> None:
+    """Fit, and let an interruption through as what it was; Lightning turns Ctrl-C into an exit of status 1."""
+    try:
+        experiment.trainer.fit(experiment.model, experiment.data, ckpt_path=ckpt_path)
+    except SIGTERMException:
+        raise
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finish_loggers(experiment.trainer)
+
+
+def quiet(trainer: Trainer) -> None:
+    """Leave the terminal to the search, and sanity to its first validation."""
+    trainer.num_sanity_val_steps = 0
+    if trainer.progress_bar_callback is not None:
+        trainer.progress_bar_callback.disable()
+    remove_callbacks(trainer, lambda callback: isinstance(callback, ModelSummary))
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep Lightning from announcing every Trainer; its warnings still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _check_trainer(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
+    """Refuse a Trainer that would not train as asked, before it does."""
+    if not all(callback in callbacks_of(trainer) for callback in callbacks):
+        raise ValueError(
+            "`trainer` must pass on `callbacks`, got a Trainer without them. "
+            "Write `lambda callbacks, **kw: Trainer(callbacks=[*callbacks, …], **kw)`."
+        )
+    if getattr(trainer, "fast_dev_run", False):
+        raise ValueError(
+            "`fast_dev_run` must be off for a plan or a path: it trains no epoch. Set `max_epochs` instead."
+        )

@@ -1,0 +1,236 @@
+"""The loop of a search: start what can run, take in what has finished. It knows nothing of how an edge is trained."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.outcome import EdgeOutcome, Work
+from lightning_opplan.planning.search import Search
+from lightning_opplan.tuner.edges.folder import Progress
+from lightning_opplan.tuner.executors.processes import EdgeFuture
+
+__all__ = ["Display", "EdgeError", "EdgeListener", "EdgeStore", "Recorder", "SearchLoop"]
+
+T = TypeVar("T")
+
+EdgeListener = Callable[[Edge, EdgeOutcome], Any]
+"""Called with every edge that has finished, and what it came to."""
+
+_POLL: Final = 0.02  # seconds between looks at what runs elsewhere
+
+
+class EdgeError(RuntimeError):
+    """The training of an edge failed in another process."""
+
+
+class EdgeStore(Protocol):
+    """Where edges leave their weights, and say how far they have come."""
+
+    def has_weights(self, outcome: EdgeOutcome) -> bool:
+        """Whether the weights of a finished edge are there as they were written."""
+
+    def drop_weights(self, edges: Iterable[Edge]) -> None:
+        """Delete the weights of edges that can no longer be chosen."""
+
+    def forget(self, edge: Edge) -> None:
+        """Let a finished edge be trained again."""
+
+    def progress(self, edge: Edge) -> Progress | None:
+        """How far an edge has come that runs elsewhere."""
+
+    def log(self, edge: Edge) -> Path:
+        """The file that says more of an edge that runs elsewhere."""
+
+
+class Recorder(Protocol):
+    """Keeps what a search was told; a `Journal` is one."""
+
+    def append(self, outcome: EdgeOutcome) -> None:
+        """Record an edge that has finished or has been paused."""
+
+    def append_weights(self, outcome: EdgeOutcome) -> None:
+        """Record that the weights of a finished edge had to be trained again."""
+
+
+class Display(AbstractContextManager["Display"], Protocol):
+    """Shows a search; a `SearchDisplay` is one."""
+
+    def start(self, edge: Edge) -> None:
+        """An edge begins, or goes on."""
+
+    def progress(self, edge: Edge, progress: Progress | None) -> None:
+        """An edge that runs elsewhere has come so far."""
+
+    def end(self, outcome: EdgeOutcome) -> None:
+        """An edge has finished or has been paused."""
+
+    def say(self, sentence: str) -> None:
+        """Something else has happened."""
+
+
+class SearchLoop:
+    """Do what a search asks for until it asks for nothing more.
+
+    Args:
+        search: The search; it is told every outcome.
+        run: Starts a piece of work, and returns the future of its `EdgeOutcome`.
+        store: Where edges leave their weights.
+        journal: Where outcomes are recorded before the search is told.
+        display: Shows what happens.
+        num_workers: Pieces of work at a time.
+        max_restarts: How often an edge is started again whose process died. ``None`` where there are no processes:
+            an error ends the search as it is.
+        max_device_seconds: Start nothing further once so many seconds, times devices, have been spent.
+        decide: Calls a function for all processes of the search alike.
+        on_edge_end: Is told of every edge that has finished.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        run: Callable[[Work], EdgeFuture],
+        *,
+        store: EdgeStore,
+        journal: Recorder,
+        display: Display,
+        num_workers: int = 1,
+        max_restarts: int | None = None,
+        max_device_seconds: float | None = None,
+        decide: Callable[[Callable[[], T]], T] = lambda decision: decision(),
+        on_edge_end: EdgeListener | None = None,
+    ) -> None:
+        self.search, self.run, self.store, self.journal, self.display = search, run, store, journal, display
+        self.num_workers, self.max_restarts = num_workers, max_restarts
+        self.max_device_seconds = max_device_seconds
+        self.decide: Callable[[Callable[[], Any]], Any] = decide
+        self.on_edge_end = on_edge_end
+        self._running: dict[Edge, tuple[Work, EdgeFuture]] = {}
+        self._deaths: Counter[Edge] = Counter()
+        self._reached: dict[Edge, float] = {}
+        self._dropped: set[Edge] = set()
+
+    def to_the_end(self) -> None:
+        """Run until nothing can or may be started, and nothing runs."""
+        self.decide(self._prune)
+        while True:
+            while len(self._running) < self.num_workers:
+                work = self.decide(self._next)
+                if work is None:
+                    break
+                self._start(work)
+            if not self._running:
+                return
+            self._take_in(self._first_done())
+
+    def _next(self) -> Work | None:
+        """The most urgent work that can start now: a new one, or an edge whose lost weights a further one needs."""
+        waiting: list[Edge] = []
+        while self._may_spend():
+            work = self.search.ask([*self._running, *waiting])
+            if work is None:
+                break
+            lost = self._first_lost(work.edge)
+            if lost is None:
+                return work
+            if lost not in self._running:
+                return Work(edge=lost)
+            waiting.append(work.edge)
+        # The result's weights, at the end.
+        return None if self._running else self._lost_of_result()
+
+    def _may_spend(self) -> bool:
+        if self.max_device_seconds is None:
+            return True
+        known = (*self.search.outcomes.values(), *self.search.paused.values())
+        return sum(outcome.device_seconds for outcome in known) < self.max_device_seconds
+
+    def _first_lost(self, edge: Edge) -> Edge | None:
+        """The edge nearest to the start whose weights have to be trained again before `edge` can run."""
+        parent = self.search.parent(edge)
+        if parent is None or self.store.has_weights(self.search.outcomes[parent]):
+            return None
+        return self._first_lost(parent) or parent
+
+    def _lost_of_result(self) -> Work | None:
+        final = self.search.best_so_far
+        if final is None:
+            return None
+        last = self.search.leaders[final]
+        if self.store.has_weights(self.search.outcomes[last]):
+            return None
+        return Work(edge=self._first_lost(last) or last)
+
+    def _start(self, work: Work) -> None:
+        edge = work.edge
+        if edge in self.search.outcomes:
+            rank_zero_warn(f"The weights of {edge} are damaged or gone; the edge is trained again from its parent.")
+            self.decide(lambda: self.store.forget(edge))
+        self.display.start(edge)
+        self._running[edge] = work, self.run(work)
+
+    def _first_done(self) -> Edge:
+        while True:
+            for edge, (_, future) in self._running.items():
+                if future.done():
+                    return edge
+            time.sleep(_POLL)
+            for edge in self._running:
+                self.display.progress(edge, self.store.progress(edge))
+
+    def _take_in(self, edge: Edge) -> None:
+        """Record what an edge came to, start it again if its process died, or raise its error."""
+        work, future = self._running.pop(edge)
+        try:
+            outcome: EdgeOutcome = future.result()
+        except EdgeError:
+            raise
+        except Exception as error:
+            if self.max_restarts is None:
+                raise
+            self._count_death(edge, error, self.max_restarts)
+            self._running[edge] = work, self.run(work)
+            return
+        known = self.search.outcomes.get(edge)
+        if known is None:
+            self.decide(lambda: self.journal.append(outcome))
+        elif outcome.weights is None:
+            raise EdgeError(
+                f"{edge}: trained again for its lost weights, it diverged. Start the search in a new folder."
+            )
+        else:
+            self.decide(lambda: self.journal.append_weights(outcome))
+            self._dropped.discard(edge)
+            outcome = replace(known, sha256=outcome.sha256)
+        self.search.tell(outcome)
+        self.decide(self._prune)
+        self.display.end(outcome)
+        if self.on_edge_end is not None and known is None and not outcome.is_paused:
+            tell = self.on_edge_end
+            self.decide(lambda: tell(edge, outcome) and None)
+
+    def _count_death(self, edge: Edge, error: Exception, limit: int) -> None:
+        reached = (self.store.progress(edge) or (0.0,))[0]
+        if reached > self._reached.get(edge, 0.0):  # it came further than before: a job that was cut off, perhaps
+            self._deaths[edge] = 0
+        self._reached[edge] = reached
+        self._deaths[edge] += 1
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if self._deaths[edge] > limit:
+            raise EdgeError(
+                f"{edge}: {reason} This was try {self._deaths[edge]}; see {self.store.log(edge)}."
+            ) from error
+        self.display.say(f"{edge}: {reason} It is started again ({self._deaths[edge]} of {limit}).")
+
+    def _prune(self) -> None:
+        """Delete the weights of edges that can no longer be chosen."""
+        kept = set(self.search.leaders.values())
+        lost = [edge for edge in self.search.outcomes if edge not in kept and edge not in self._dropped]
+        self.store.drop_weights(lost)
+        self._dropped.update(lost)

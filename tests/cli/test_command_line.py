@@ -1,0 +1,431 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lightning_opplan import OptimizationPath
+from lightning_opplan.cli import OpplanCLI, main
+from lightning_opplan.planning.journal import Journal
+from tests.helpers.config import CONFIG
+from tests.helpers.scripted import PROJECT
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["opplan"])
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(**changes):
+        content = yaml.safe_load(yaml.safe_dump(CONFIG))
+        content["plan"]["dirpath"] = str(tmp_path / "run")
+        for key, value in changes.items():
+            *parents, name = key.split("__")
+            node = content
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[name] = value
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return str(file)
+
+    return write
+
+
+def fails(capsys, *words, status=1):
+    with pytest.raises(SystemExit) as caught:
+        main(list(words))
+    assert caught.value.code == status
+    return capsys.readouterr().err
+
+
+def test_plan_follow_and_report(tmp_path, config, capsys):
+    file = config()
+    cli = main(["plan", "--config", file])
+    run = tmp_path / "run"
+    path = OptimizationPath.load(run / "path.yaml")
+    assert cli.result.path == path
+    out = capsys.readouterr().out
+    assert "[7/7] 1-2 → 2-2" in out
+    assert "The path:" in out
+    assert f"Report:  {run / 'report.html'}" in out
+
+    (run / "report.html").unlink()
+    main(["report", str(run)])
+    assert "<svg" in (run / "report.html").read_text()
+
+    main(["follow", "--config", file, "--path", str(run / "path.yaml")])
+    assert torch.load(run / "follow" / "weights.ckpt", weights_only=True)["state_dict"]
+    main(["validate", "--config", file, "--ckpt_path", str(run / "follow" / "weights.ckpt")])
+
+
+def test_finished_plan_only_prints_its_result(config, capsys):
+    file = config()
+    first = main(["plan", "--config", file]).result
+    capsys.readouterr()
+    assert main(["plan", "--config", file]).result.path == first.path
+    out = capsys.readouterr().out
+    assert "7 of 7 edges have finished before." in out
+    assert "[1/7]" not in out
+
+
+def test_state_reaches_model_data_and_checkpoint(tmp_path, config):
+    main(["plan", "--config", config()])
+    weights = torch.load(tmp_path / "run" / "edges" / "004_2-1--1-2" / "weights.ckpt", weights_only=True)
+    assert weights["hyper_parameters"]["lr"] == 0.01
+    assert "edges" not in {entry.name for entry in Path.cwd().iterdir()}
+
+
+def test_overrides_on_the_command_line(tmp_path, config):
+    main(["plan", "--config", config(), "--plan.dirpath", str(tmp_path / "other"), "--plan.knee.patience", "1"])
+    assert '"patience": 1' in (tmp_path / "other" / "journal.jsonl").read_text().splitlines()[0]
+
+
+def test_written_graph(config):
+    graph = {
+        "states": {"warm": {"model.lr": 0.1}, "cool": {"model.lr": 0.01}},
+        "edges": [["start", "warm"], ["warm", "cool"]],
+    }
+    cli = main(["plan", "--config", config(plan__graph=graph)])
+    assert [step.state for step in cli.result.path.steps] == ["warm", "cool"]
+
+
+def test_loggers_write_below_their_edge(tmp_path, config):
+    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "elsewhere"}}
+    main(["plan", "--config", config(trainer__logger=logger)])
+    assert len(list((tmp_path / "run" / "edges").rglob("metrics.csv"))) == 7
+    assert not Path("elsewhere").exists()
+
+
+def test_fit_takes_the_same_file(tmp_path, config):
+    callbacks = [{"class_path": "lightning_opplan.KneeStopping", "init_args": {"monitor": "val/score", "patience": 2}}]
+    file = config(trainer__callbacks=callbacks)
+    cli = main(["fit", "--config", file])
+    assert cli.trainer.checkpoint_callback.knee_epoch is not None
+    main(["plan", "--config", file])
+    assert (tmp_path / "run" / "path.yaml").exists()
+
+
+def test_configuration_stays_the_given_one_after_a_search(config):
+    file = config()
+    before = main(["plan", "--config", file])  # ends with the experiment of its last edge
+    again = main(["plan", "--config", file])  # trains nothing
+    assert before.base_config() == again.base_config()
+
+
+def test_validation_leaves_no_configuration_behind(config):
+    file = config()
+    for _ in range(2):  # the second would fail over the configuration of the first
+        main(["validate", "--config", file])
+    assert not Path("config.yaml").exists()
+
+
+def test_configuration_in_the_current_folder_is_not_written_over(config, tmp_path):
+    shutil.copy(config(), "config.yaml")
+    before = Path("config.yaml").read_text()
+    main(["plan", "--config", "config.yaml"])
+    with pytest.raises(RuntimeError, match=r"expected .*config.yaml to NOT exist"):
+        main(["fit", "--config", "config.yaml"])
+    assert Path("config.yaml").read_text() == before
+
+
+def test_own_script_with_fixed_classes(tmp_path):
+    """A project's LightningCLI becomes a planner by its name alone; its YAML has no class paths."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from lightning_opplan.cli import OpplanCLI\n"
+        "from tests.helpers.toy import Classifier, Quadrants\n"
+        "if __name__ == '__main__':\n    OpplanCLI(Classifier, Quadrants)\n"
+    )
+    content = {**CONFIG, "model": {"lr": 0.5}, "data": {"batch_size": 4}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    command = [sys.executable, str(script), "plan", "--config", str(tmp_path / "config.yaml")]
+    subprocess.run(
+        [*command, "--plan.dirpath", str(tmp_path / "run")], check=True, cwd=PROJECT, env=_python_path(), timeout=120
+    )
+    OptimizationPath.load(tmp_path / "run" / "path.yaml")
+
+
+def test_optimizers_of_the_command_line_are_planned_over(tmp_path):
+    """LightningCLI's automatic optimizers work, and their arguments can be those of a state."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from lightning_opplan.cli import OpplanCLI\n"
+        "from tests.helpers import toy\n"
+        "class Plain(toy.Classifier):\n"
+        "    configure_optimizers = __import__('lightning').pytorch.LightningModule.configure_optimizers\n"
+        "if __name__ == '__main__':\n    OpplanCLI(Plain, toy.Quadrants)\n"
+    )
+    content = yaml.safe_load(yaml.safe_dump({**CONFIG, "model": {}, "data": {}}))
+    content["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1}}
+    content["plan"]["graph"] = {
+        "axes": [{"name": "rate", "settings": [{"optimizer.lr": 0.1}, {"optimizer.lr": 0.01}]}]
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    command = [sys.executable, str(script), "plan", "--config", str(tmp_path / "config.yaml")]
+    subprocess.run(
+        [*command, "--plan.dirpath", str(tmp_path / "run")], check=True, cwd=PROJECT, env=_python_path(), timeout=120
+    )
+
+
+def _python_path():
+    return {**os.environ, "PYTHONPATH": str(PROJECT)}
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "plan", "follow"])
+def test_every_command_prints_its_configuration(config, command, capsys):
+    words = ["--path", "x.yaml"] if command == "follow" else []
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--config", config(), *words, "--print_config"])
+    assert caught.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["plan"]["knee"]["patience"] == 2
+
+
+@pytest.mark.parametrize("command", ["plan", "follow", "report"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert {"plan": "--plan.knee.patience", "follow": "--path", "report": "Folder of the search"}[command] in out
+
+
+def test_unknown_key_in_a_state_is_one_sentence(config, capsys, tmp_path):
+    axes = [{"name": "rate", "settings": [{"model.learning_rate": 0.1}]}]
+    error = fails(capsys, "plan", "--config", config(plan__graph__axes=axes))
+    assert error.startswith(
+        "opplan: A setting must name hyper-parameters of the configuration, got 'model.learning_rate'."
+    )
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+def test_value_of_a_wrong_type_is_one_sentence(config, capsys):
+    axes = [{"name": "batch", "settings": [{"trainer.max_epochs": 3}, {"trainer.max_epochs": "many"}]}]
+    error = fails(capsys, "plan", "--config", config(plan__graph__axes=axes))
+    assert error.startswith("opplan: The setting {'trainer.max_epochs': 'many'} does not fit the configuration:")
+    assert len(error.splitlines()) == 1
+
+
+def test_metric_that_is_never_logged_is_one_sentence(config, capsys):
+    error = fails(capsys, "plan", "--config", config(plan__monitor="val/scor"))
+    assert (
+        "opplan: `monitor` must be a metric that validation logs, got 'val/scor'. Did you mean 'val/score'?" in error
+    )
+    assert "Traceback" not in error
+
+
+def test_edited_configuration_in_the_same_folder_is_refused(config, capsys):
+    main(["plan", "--config", config()])
+    error = fails(capsys, "plan", "--config", config(model__init_args__width=16))
+    assert "is the journal of another plan: `experiment.model.init_args.width` was 8 and is now 16." in error
+
+
+def test_what_is_only_shown_may_change(config, capsys):
+    main(["plan", "--config", config()])
+    capsys.readouterr()
+    main(["plan", "--config", config(trainer__enable_progress_bar=False, trainer__log_every_n_steps=1)])
+    assert "7 of 7 edges have finished before." in capsys.readouterr().out
+
+
+def test_path_that_does_not_fit_the_graph_is_refused(tmp_path, config, capsys):
+    (tmp_path / "path.yaml").write_text("steps: [{state: 1-1, epochs: 2}, {state: 2-2, epochs: 1}]")
+    error = fails(capsys, "follow", "--config", config(), "--path", str(tmp_path / "path.yaml"))
+    assert error.startswith("opplan: Step 2 of the path must follow an edge of the graph, got 1-1 → 2-2.")
+
+
+def test_missing_path_is_named(config, capsys):
+    error = fails(capsys, "follow", "--config", config(), "--path", "nowhere.yaml")
+    assert error == "opplan: `path` must be the file of an optimization path, got 'nowhere.yaml': no such file.\n"
+
+
+def test_missing_graph_is_named(config, capsys):
+    error = fails(capsys, "plan", "--config", config(plan__graph={}))
+    assert error == "opplan: `plan.graph` must have `axes`, or `states` and `edges`, got neither.\n"
+
+
+def test_report_of_an_empty_folder_is_named(tmp_path, capsys):
+    assert "no journal of a search here" in fails(capsys, "report", str(tmp_path))
+
+
+def test_unknown_argument_ends_with_the_parsers_status(config, capsys):
+    fails(capsys, "plan", "--config", config(), "--plan.knee.pattience", "3", status=2)
+
+
+def test_unknown_network_is_one_sentence(config, capsys):
+    network = {"network": "dg_p3d_resnet5", "num_classes": 4}
+    file = config(
+        model__class_path="lightning_opplan.VideoClassifier",
+        model__init_args=network,
+        plan__graph={"axes": [{"name": "rate", "settings": [{"model.learning_rate": 0.1}]}]},
+    )
+    error = fails(capsys, "plan", "--config", file)
+    assert error.startswith("opplan: `name` must be a registered network, got 'dg_p3d_resnet5'. Did you mean")
+    assert len(error.splitlines()) == 1
+
+
+def test_errors_of_others_keep_their_traceback(config):
+    with pytest.raises(ZeroDivisionError):
+        main(["plan", "--config", config(model__class_path="tests.helpers.config.Faulty", model__init_args={})])
+
+
+def test_trainer_class_must_be_a_class():
+    with pytest.raises(ValueError, match="`trainer_class` must be a class"):
+        OpplanCLI(trainer_class=lambda: None, args=[])
+
+
+def test_dry_run_trains_no_edge_and_says_what_it_would_cost(tmp_path, config, capsys):
+    main(["plan", "--config", config(plan__grid={"epochs": [8]}), "--dry-run"])
+    out = capsys.readouterr().out
+    for words in ("epochs per edge", "device time", "critical path", "disk, at most", "hand-tuned grid, 4 trainings"):
+        assert words in out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_find_what_this_process_finds(tmp_path, config):
+    here = main(["plan", "--config", config(plan__num_threads=1)]).result
+    words = ["--plan.executor.name", "processes", "--plan.dirpath", str(tmp_path / "elsewhere")]
+    there = main(["plan", "--config", config(plan__num_threads=1), *words]).result
+    assert there.path == here.path
+    assert {e: o.curve for e, o in there.outcomes.items()} == {e: o.curve for e, o in here.outcomes.items()}
+
+
+def test_grid_and_study_stand_beside_the_plan(tmp_path, config, capsys):
+    file = config(plan__grid={"epochs": [4, 6]})
+    run = tmp_path / "run"
+    path = main(["plan", "--config", file]).result.path
+    grid = main(["grid", "--config", file]).result
+    assert {step.state.partition("/")[0] for step in grid.path.steps} <= {
+        f"{way} {decay} {epochs}" for way in ("1→2", "2") for decay in ("step", "cosine") for epochs in (4, 6)
+    }
+    assert len({edge.child for edge in grid.outcomes}) == 14
+    assert all(outcome.knee_epoch == outcome.epochs_run for outcome in grid.outcomes.values())
+    assert grid.path.total_epochs in (4, 6)
+    assert not (run / "grid" / "path.yaml").exists()
+
+    capsys.readouterr()
+    study = main(["study", "--config", file]).result
+    out = capsys.readouterr().out
+    assert "Planned and hand-tuned" in out
+    assert "the path" in out
+    assert "skip" in out
+    assert study.is_complete
+    html = (run / "report.html").read_text()
+    for words in (
+        "Planned and hand-tuned",
+        "Variants of the path",
+        "How sure the choice is",
+        f"skip {path.steps[0].state}",
+    ):
+        assert words in html
+
+    main(["report", str(run)])
+    assert "Variants of the path" in capsys.readouterr().out
+    before = (run / "grid" / "journal.jsonl").read_bytes()
+    main(["grid", "--config", file])  # trains nothing
+    assert (run / "grid" / "journal.jsonl").read_bytes() == before
+
+
+def test_study_needs_a_path(config, capsys):
+    assert "path.yaml': no such file" in fails(capsys, "study", "--config", config())
+
+
+def test_grid_needs_axes(config, capsys):
+    graph = {"states": {"a": {"model.lr": 0.1}}, "edges": [["start", "a"]]}
+    assert "must have `axes` for a hand-tuned grid" in fails(capsys, "grid", "--config", config(plan__graph=graph))
+
+
+def test_budget_ends_with_the_best_so_far_and_a_larger_one_goes_on(tmp_path, config, capsys):
+    file = config()
+    first = main(["plan", "--config", file, "--plan.max_gpu_hours", "1e-7"]).result
+    assert not first.is_complete
+    assert len(first.outcomes) == 1
+    assert "The budget of 1e-07 GPU-hours is spent: 1 of 7 edges have finished" in capsys.readouterr().out
+    assert "The search has not finished: 1 of 7 edges are done." in (tmp_path / "run" / "report.html").read_text()
+    assert OptimizationPath.load(tmp_path / "run" / "path.yaml") == first.path
+    second = main(["plan", "--config", file, "--plan.max_gpu_hours", "1"]).result
+    assert second.is_complete
+    assert set(first.outcomes) < set(second.outcomes)
+
+
+def test_epochs_of_an_edge_can_be_capped(config):
+    result = main(["plan", "--config", config(), "--plan.max_epochs_per_edge", "3"]).result
+    assert max(outcome.epochs_run for outcome in result.outcomes.values()) == 3
+
+
+def test_fast_preset_races_and_stops_by_confidence(tmp_path, config):
+    file = config(trainer__max_epochs=40, plan__preset="fast")
+    main(["plan", "--config", file])
+    plan, search = Journal.of(tmp_path / "run").read()
+    assert search.racing
+    assert plan.options.rule.max_risk == 0.3
+    assert any("with a probability below 0.3" in (o.stopping_reason or "") for o in search.outcomes.values())
+
+
+def test_option_of_the_knee_that_is_given_goes_before_the_preset(tmp_path, config):
+    main(["plan", "--config", config(), "--plan.preset", "fast", "--plan.knee.max_risk", "0"])
+    plan, search = Journal.of(tmp_path / "run").read()
+    assert search.racing
+    assert plan.options.rule.max_risk == 0
+
+
+def test_dry_run_counts_every_way_of_a_beam(config, capsys):
+    main(["plan", "--config", config(), "--plan.beam", "2", "--dry-run"])
+    assert "10 of 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, AttributeError, AssertionError, IndexError])
+def test_mistakes_of_a_programmer_keep_their_traceback_wherever_they_come_from(monkeypatch, config, error):
+    def fail(*_):
+        raise error("curve")
+
+    monkeypatch.setattr(OpplanCLI, "plan", fail)
+    source = Path(OpplanCLI.run_command.__code__.co_filename)
+    monkeypatch.setattr(fail, "__code__", fail.__code__.replace(co_filename=str(source)))
+    with pytest.raises(error):
+        main(["plan", "--config", config()])
+
+
+def test_sentences_of_ours_end_the_command_line_in_one_line(monkeypatch, config, capsys):
+    def fail(*_):
+        raise ValueError("`x` must be y, got z.")
+
+    source = Path(OpplanCLI.run_command.__code__.co_filename)
+    monkeypatch.setattr(fail, "__code__", fail.__code__.replace(co_filename=str(source)))
+    monkeypatch.setattr(OpplanCLI, "plan", fail)
+    assert fails(capsys, "plan", "--config", config()) == "opplan: `x` must be y, got z.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plan.beam", "0"], "opplan: `beam` must be at least 1, got 0."),
+        (["--plan.max_gpu_hours", "0"], "opplan: `max_gpu_hours` must be above 0, got 0.0."),
+        (["--plan.executor.devices_per_edge", "2", "--plan.executor.name", "processes"], "must divide the 1 devices"),
+    ],
+    ids=["beam", "budget", "devices"],
+)
+def test_wrong_options_of_the_search_are_one_sentence(config, capsys, words, message):
+    error = fails(capsys, "plan", "--config", config(), *words)
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_program_and_module_are_the_same():
+    program = shutil.which("opplan", path=str(Path(sys.executable).parent))
+    outputs = [
+        subprocess.run([*command, "plan", "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+        for command in ([program], [sys.executable, "-m", "lightning_opplan"])
+    ]
+    assert "Search for the best path" in outputs[0]
+    assert outputs[0].split("options:")[1] == outputs[1].split("options:")[1]
