@@ -235,7 +235,6 @@ def test_journal_of_an_older_schema_goes_on_in_this_one(tmp_path, schema):
     after = journal.file.read_bytes().splitlines(keepends=True)
     assert json.loads(after[0])["schema"] == 3
     assert after[1:] == lines[1:3]
-    assert journal.read()[0] == replace(plan, graph=journal.read()[0].graph)
     assert journal.read()[0].fingerprint == plan.fingerprint
     assert not list(tmp_path.glob("*.tmp"))
 

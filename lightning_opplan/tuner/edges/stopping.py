@@ -17,6 +17,8 @@ from lightning_opplan._lightning import (
     keep_validation_trainable,
     limit_epochs,
     max_epochs,
+    min_epochs,
+    min_steps,
     remove_callbacks,
 )
 from lightning_opplan.callbacks import KneeStopping
@@ -138,8 +140,10 @@ class UntilKnee(KneeStopping):
             super().on_fit_end(trainer, pl_module)
 
     def _pause_after(self, trainer: Trainer, epochs: int) -> None:
+        least = min_epochs(trainer), min_steps(trainer)
         until = self._job.until
-        self._is_paused = until is not None and epochs >= until and not has_reached_a_limit(trainer)
+        may_pause = epochs >= least[0] and trainer.global_step >= least[1] and not has_reached_a_limit(trainer)
+        self._is_paused = until is not None and epochs >= until and may_pause
         if self._is_paused:
             trainer.should_stop = True
 
