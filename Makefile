@@ -1,17 +1,27 @@
-.PHONY: demo test venv clean
+.PHONY: demo check test static venv clean
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_DIR ?= runs/demo
+# Each of two test processes on a core of its own.
+PYTEST_IN_TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py --dirpath $(DEMO_DIR)
 
-test: .venv/.dev
+# What trains nothing or next to nothing: after every change.
+check: static
+	$(PYTEST_IN_TWO) -m "not (process or engine or compile or slow)"
+
+# Everything, as CI runs it.
+test: static
+	$(PYTEST_IN_TWO) -m "not (process or engine)"
+	$(BIN)/python -m pytest -m "process or engine"
+
+static: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -149,9 +149,9 @@ def share_processes(owner: Strategy, other: Strategy) -> None:
 class OpenCLI(LightningCLI):
     """LightningCLI, with names of our own for what a subclass with further subcommands needs of it."""
 
-    def command_parser(self, subcommand: str, **options: Any) -> LightningArgumentParser | None:
-        """Return the parser of a subcommand; ``None`` leaves it to LightningCLI."""
-        return None
+    def command_parser(self, klass: type, subcommand: str, **options: Any) -> LightningArgumentParser:
+        """Return the parser of a subcommand; here as LightningCLI makes it."""
+        return super()._prepare_subcommand_parser(klass, subcommand, **options)
 
     def run_command(self, subcommand: str) -> None:
         """Run a subcommand; here as LightningCLI does."""
@@ -203,8 +203,7 @@ class OpenCLI(LightningCLI):
 
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = self.command_parser(subcommand, **kwargs)
-        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs) if parser is None else parser
+        return self.command_parser(klass, subcommand, **kwargs)
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:

@@ -29,6 +29,7 @@ def plan(name, tmp_path, *words):
     assert (tmp_path / "run" / "path.yaml").exists()
 
 
+@pytest.mark.slow
 def test_demo(tmp_path):
     small = ["--data.init_args.num_train", "4", "--data.init_args.num_test", "1"]
     plan("demo.yaml", tmp_path, "--data.init_args.root", str(tmp_path / "videos"), *small)

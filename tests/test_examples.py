@@ -35,18 +35,39 @@ def run(*words, cwd):
 
 def test_all_examples_are_tested():
     assert {file.name for file in (PROJECT / "examples").glob("*.py")} == {
-        "demo.py", "knee_stopping.py", "plan_in_python.py",
+        "demo.py", "knee_stopping.py", "own_trainings.py", "plan_in_python.py",
     }  # fmt: skip
 
 
-def test_knee_stopping(tmp_path):
-    out = run(PROJECT / "examples" / "knee_stopping.py", cwd=tmp_path)
-    assert re.search(r"val/loss peaked at epoch \d+", out)
+@pytest.fixture
+def example(tmp_path, monkeypatch, capsys):
+    """Run an example as a script, in a folder of its own; returns what it prints."""
+
+    def run(name):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [name])
+        runpy.run_path(str(PROJECT / "examples" / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_plan_in_python(tmp_path):
-    out = run(PROJECT / "examples" / "plan_in_python.py", cwd=tmp_path)
+def test_knee_stopping(example):
+    assert re.search(r"val/loss peaked at epoch \d+", example("knee_stopping.py"))
+
+
+@pytest.mark.slow
+def test_plan_in_python(example, tmp_path):
+    out = example("plan_in_python.py")
     assert str(OptimizationPath.load(tmp_path / "runs" / "plan_in_python" / "path.yaml")) in out
+
+
+def test_own_trainings(example):
+    """A path of the graph that ends better than both of the states that a training can start with."""
+    out = example("own_trainings.py")
+    states = re.search(r"The path: (.*)", out)[1].split(" → ")
+    assert states[-1].startswith("2-2 × ")
+    assert 0.2 < float(re.search(r"Its loss: (.*)", out)[1]) < 0.6
 
 
 @pytest.mark.slow
@@ -67,6 +88,7 @@ def test_demo(tmp_path):
         assert expected in out
 
 
+@pytest.mark.slow
 def test_python_of_the_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path(str(PROJECT / "examples" / "plan_in_python.py"))

@@ -129,9 +129,9 @@ class OpplanCLI(OpenCLI):
             self.trainer_class = trainer_class
 
     @override
-    def command_parser(self, subcommand: str, **options: Any) -> LightningArgumentParser | None:
+    def command_parser(self, klass: type, subcommand: str, **options: Any) -> LightningArgumentParser:
         if subcommand not in (*_OF_PLAN_ALONE, "report"):
-            return None
+            return super().command_parser(klass, subcommand, **options)
         parser = self.init_parser(**options)
         if subcommand == "report":
             parser.add_argument("dirpath", type=str, help="Folder of the search.")

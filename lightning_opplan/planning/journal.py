@@ -1,8 +1,8 @@
 """The journal of a search: append-only JSON lines, from which the whole search can be rebuilt.
 
 The first line describes the plan, every further line an edge that has finished or has been paused (or, after a loss,
-its weights trained again). A line is written with one call, flushed and synced before the search goes on; a kill can tear the last line only, and
-a torn last line is left out when reading and cut off before the next one is written.
+its weights trained again). A line is written with one call, flushed and synced before the search goes on; a kill can
+tear the last line only, and a torn last line is left out when reading and cut off before the next one is written.
 """
 
 import hashlib

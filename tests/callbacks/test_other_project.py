@@ -10,6 +10,7 @@ import yaml
 from tests.helpers.scripted import PROJECT, rise_and_fall
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("devices", [1, 2])
 def test_callback_from_yaml_stops_all_processes_at_the_knee(tmp_path, devices):
     config = {
@@ -49,6 +50,7 @@ def test_callback_from_yaml_stops_all_processes_at_the_knee(tmp_path, devices):
     assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == ["knee-epoch=12.ckpt"]
 
 
+@pytest.mark.process
 def test_differing_metrics_are_told_and_the_first_process_decides(tmp_path):
     script = tmp_path / "unsynced.py"
     script.write_text(

@@ -40,6 +40,26 @@ def config(tmp_path):
     return write
 
 
+SHORT = {"axes": [{"name": "rate", "settings": [{"model.lr": 0.1}, {"model.lr": 0.01}]}], "starts": ["1"]}
+"""Two states, one after the other."""
+
+
+@pytest.fixture(scope="session")
+def _planned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planned")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["opplan"])
+        main(["plan", "--config", str(folder / "config.yaml"), "--plan.dirpath", str(folder / "run")])
+    return folder / "run"
+
+
+@pytest.fixture
+def planned(_planned, tmp_path):
+    """Folder of the plan that `config` describes, finished; a copy for this test alone."""
+    return Path(shutil.copytree(_planned, tmp_path / "run"))
+
+
 def fails(capsys, *words, status=1):
     with pytest.raises(SystemExit) as caught:
         main(list(words))
@@ -47,6 +67,7 @@ def fails(capsys, *words, status=1):
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_plan_follow_and_report(tmp_path, config, capsys):
     file = config()
     cli = main(["plan", "--config", file])
@@ -67,25 +88,23 @@ def test_plan_follow_and_report(tmp_path, config, capsys):
     main(["validate", "--config", file, "--ckpt_path", str(run / "follow" / "weights.ckpt")])
 
 
-def test_finished_plan_only_prints_its_result(config, capsys):
-    file = config()
-    first = main(["plan", "--config", file]).result
-    capsys.readouterr()
-    assert main(["plan", "--config", file]).result.path == first.path
+def test_finished_plan_only_prints_its_result(planned, config, capsys):
+    result = main(["plan", "--config", config()]).result
+    assert result.path == OptimizationPath.load(planned / "path.yaml")
     out = capsys.readouterr().out
     assert "7 of 7 edges have finished before." in out
     assert "[1/7]" not in out
 
 
-def test_state_reaches_model_data_and_checkpoint(tmp_path, config):
-    main(["plan", "--config", config()])
-    weights = torch.load(tmp_path / "run" / "edges" / "004_2-1--1-2" / "weights.ckpt", weights_only=True)
+def test_state_reaches_model_data_and_checkpoint(planned):
+    weights = torch.load(planned / "edges" / "004_2-1--1-2" / "weights.ckpt", weights_only=True)
     assert weights["hyper_parameters"]["lr"] == 0.01
     assert "edges" not in {entry.name for entry in Path.cwd().iterdir()}
 
 
 def test_overrides_on_the_command_line(tmp_path, config):
-    main(["plan", "--config", config(), "--plan.dirpath", str(tmp_path / "other"), "--plan.knee.patience", "1"])
+    words = ["--plan.dirpath", str(tmp_path / "other"), "--plan.knee.patience", "1"]
+    main(["plan", "--config", config(plan__graph=SHORT), *words])
     assert '"patience": 1' in (tmp_path / "other" / "journal.jsonl").read_text().splitlines()[0]
 
 
@@ -100,14 +119,14 @@ def test_written_graph(config):
 
 def test_loggers_write_below_their_edge(tmp_path, config):
     logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "elsewhere"}}
-    main(["plan", "--config", config(trainer__logger=logger)])
-    assert len(list((tmp_path / "run" / "edges").rglob("metrics.csv"))) == 7
+    main(["plan", "--config", config(trainer__logger=logger, plan__graph=SHORT)])
+    assert len(list((tmp_path / "run" / "edges").rglob("metrics.csv"))) == 2
     assert not Path("elsewhere").exists()
 
 
 def test_fit_takes_the_same_file(tmp_path, config):
     callbacks = [{"class_path": "lightning_opplan.KneeStopping", "init_args": {"monitor": "val/score", "patience": 2}}]
-    file = config(trainer__callbacks=callbacks)
+    file = config(trainer__callbacks=callbacks, plan__graph=SHORT)
     cli = main(["fit", "--config", file])
     assert cli.trainer.checkpoint_callback.knee_epoch is not None
     main(["plan", "--config", file])
@@ -115,7 +134,7 @@ def test_fit_takes_the_same_file(tmp_path, config):
 
 
 def test_configuration_stays_the_given_one_after_a_search(config):
-    file = config()
+    file = config(plan__graph=SHORT)
     before = main(["plan", "--config", file])  # ends with the experiment of its last edge
     again = main(["plan", "--config", file])  # trains nothing
     assert before.base_config() == again.base_config()
@@ -129,7 +148,7 @@ def test_validation_leaves_no_configuration_behind(config):
 
 
 def test_configuration_in_the_current_folder_is_not_written_over(config, tmp_path):
-    shutil.copy(config(), "config.yaml")
+    shutil.copy(config(plan__graph=SHORT), "config.yaml")
     before = Path("config.yaml").read_text()
     main(["plan", "--config", "config.yaml"])
     with pytest.raises(RuntimeError, match=r"expected .*config.yaml to NOT exist"):
@@ -137,6 +156,7 @@ def test_configuration_in_the_current_folder_is_not_written_over(config, tmp_pat
     assert Path("config.yaml").read_text() == before
 
 
+@pytest.mark.slow
 def test_own_script_with_fixed_classes(tmp_path):
     """A project's LightningCLI becomes a planner by its name alone; its YAML has no class paths."""
     script = tmp_path / "train.py"
@@ -154,6 +174,7 @@ def test_own_script_with_fixed_classes(tmp_path):
     OptimizationPath.load(tmp_path / "run" / "path.yaml")
 
 
+@pytest.mark.slow
 def test_optimizers_of_the_command_line_are_planned_over(tmp_path):
     """LightningCLI's automatic optimizers work, and their arguments can be those of a state."""
     script = tmp_path / "train.py"
@@ -224,15 +245,12 @@ def test_metric_that_is_never_logged_is_one_sentence(config, capsys):
     assert "Traceback" not in error
 
 
-def test_edited_configuration_in_the_same_folder_is_refused(config, capsys):
-    main(["plan", "--config", config()])
+def test_edited_configuration_in_the_same_folder_is_refused(planned, config, capsys):
     error = fails(capsys, "plan", "--config", config(model__init_args__width=16))
     assert "is the journal of another plan: `experiment.model.init_args.width` was 8 and is now 16." in error
 
 
-def test_what_is_only_shown_may_change(config, capsys):
-    main(["plan", "--config", config()])
-    capsys.readouterr()
+def test_what_is_only_shown_may_change(planned, config, capsys):
     main(["plan", "--config", config(trainer__enable_progress_bar=False, trainer__log_every_n_steps=1)])
     assert "7 of 7 edges have finished before." in capsys.readouterr().out
 
@@ -291,7 +309,7 @@ def test_dry_run_trains_no_edge_and_says_what_it_would_cost(tmp_path, config, ca
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_processes_find_what_this_process_finds(tmp_path, config):
     here = main(["plan", "--config", config(plan__num_threads=1)]).result
     words = ["--plan.executor.name", "processes", "--plan.dirpath", str(tmp_path / "elsewhere")]
@@ -300,6 +318,7 @@ def test_processes_find_what_this_process_finds(tmp_path, config):
     assert {e: o.curve for e, o in there.outcomes.items()} == {e: o.curve for e, o in here.outcomes.items()}
 
 
+@pytest.mark.slow
 def test_grid_and_study_stand_beside_the_plan(tmp_path, config, capsys):
     file = config(plan__grid={"epochs": [4, 6]})
     run = tmp_path / "run"
@@ -345,6 +364,7 @@ def test_grid_needs_axes(config, capsys):
     assert "must have `axes` for a hand-tuned grid" in fails(capsys, "grid", "--config", config(plan__graph=graph))
 
 
+@pytest.mark.slow
 def test_budget_ends_with_the_best_so_far_and_a_larger_one_goes_on(tmp_path, config, capsys):
     file = config()
     first = main(["plan", "--config", file, "--plan.max_gpu_hours", "1e-7"]).result
@@ -359,10 +379,11 @@ def test_budget_ends_with_the_best_so_far_and_a_larger_one_goes_on(tmp_path, con
 
 
 def test_epochs_of_an_edge_can_be_capped(config):
-    result = main(["plan", "--config", config(), "--plan.max_epochs_per_edge", "3"]).result
+    result = main(["plan", "--config", config(plan__graph=SHORT), "--plan.max_epochs_per_edge", "3"]).result
     assert max(outcome.epochs_run for outcome in result.outcomes.values()) == 3
 
 
+@pytest.mark.slow
 def test_fast_preset_races_and_stops_by_confidence(tmp_path, config):
     file = config(trainer__max_epochs=40, plan__preset="fast")
     main(["plan", "--config", file])
@@ -373,7 +394,8 @@ def test_fast_preset_races_and_stops_by_confidence(tmp_path, config):
 
 
 def test_option_of_the_knee_that_is_given_goes_before_the_preset(tmp_path, config):
-    main(["plan", "--config", config(), "--plan.preset", "fast", "--plan.knee.max_risk", "0"])
+    words = ["--plan.preset", "fast", "--plan.knee.max_risk", "0"]
+    main(["plan", "--config", config(plan__graph=SHORT), *words])
     plan, search = Journal.of(tmp_path / "run").read()
     assert search.racing
     assert plan.options.rule.max_risk == 0
@@ -421,6 +443,7 @@ def test_wrong_options_of_the_search_are_one_sentence(config, capsys, words, mes
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_program_and_module_are_the_same():
     program = shutil.which("opplan", path=str(Path(sys.executable).parent))
     outputs = [

@@ -255,7 +255,7 @@ def test_video_that_fails_later_ends_the_run_with_its_name(root, monkeypatch, nu
     assert (caught.value.path, caught.value.reason) == (name, "it ends early")
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:A video cannot be decoded and is left out")
 def test_videos_that_fail_later_are_left_out_up_to_a_limit(root, monkeypatch, num_workers):
     data = module(root, num_workers=num_workers, on_error="skip", max_broken=2)
@@ -281,6 +281,7 @@ def test_video_that_two_processes_leave_out_at_once_counts_once():
         broken.add(2, VideoError("2.mp4", "it ends early"))
 
 
+@pytest.mark.slow
 def test_too_many_broken_videos_end_the_run(root):
     for number in range(3):
         (root / "train" / "left" / f"{number}.mp4").write_bytes(b"junk")

@@ -109,7 +109,7 @@ for _ in write_pixels(sys.argv[1], jobs, short_side=64, num_threads=2):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_killed_at_any_moment_nothing_is_lost(tmp_path):
     for delay in (0.02, 0.1, 0.3):
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE)

@@ -1,5 +1,6 @@
 """Networks with weights that hide nothing."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,7 +20,14 @@ SMALL = [
 ]
 """One network of each family, basic blocks and bottlenecks, which the tests build with one block per stage."""
 
+QUICK = ("dg_p3d_tiny", "p3d_resnet18")
+
 ONE_EACH = (1, 1, 1, 1)
+
+
+def slow_but(names, quick=QUICK):
+    """Names as parameters of a test, all marked slow but for the quick ones."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def frames_of(name):

@@ -10,12 +10,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_opplan import FreezeBatchNorm, get_model, list_models
-from tests.helpers.networks import ONE_EACH, SMALL, clips_for, shaken_model
+from tests.helpers.networks import ONE_EACH, SMALL, clips_for, shaken_model, slow_but
 from tests.helpers.reference import DEPTHS, Reference, SlowFastReference
 from tests.helpers.scripted import PROJECT
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize(
+    "name", slow_but(list_models(), [name for name in list_models() if name[-3:] not in ("101", "152")])
+)
 def test_every_network_scores_clips(name):
     with torch.device("meta"):
         network = get_model(name, num_classes=7)
@@ -24,7 +26,7 @@ def test_every_network_scores_clips(name):
     assert all(head.shape == (2, 7) for head in network.forward_heads(clips))
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", slow_but([18, 50], [18]))
 @pytest.mark.parametrize("family", ["p3d", "g_p3d", "dg_p3d", "i3d", "r2plus1d", "lgd_p3d"])
 def test_scores_equal_an_independent_reference(family, depth):
     name = f"{family}_resnet{depth}"
@@ -120,7 +122,7 @@ def test_global_context_starts_without_effect(name):
     assert not any(parameter.any() for parameter in parameters)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", slow_but(SMALL))
 def test_channels_last_changes_no_result(name):
     network, clips = shaken_model(name).double(), clips_for(name).double()
 
@@ -136,7 +138,7 @@ def test_channels_last_changes_no_result(name):
         assert (new - old).norm() <= 1e-6 * old.norm() + 1e-12
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", slow_but(SMALL))
 def test_activation_checkpointing_changes_no_result(name):
     results = []
     for checkpointing in (False, True):
@@ -148,7 +150,7 @@ def test_activation_checkpointing_changes_no_result(name):
         torch.testing.assert_close(recomputed, plain)
 
 
-@pytest.mark.slow
+@pytest.mark.compile
 def test_activation_checkpointing_leaves_statistics_alone_when_compiled():
     states = []
     for checkpointing in (False, True):
@@ -185,7 +187,7 @@ def test_activation_checkpointing_keeps_less():
     assert kept(True) < 0.6 * kept(False)
 
 
-@pytest.mark.slow
+@pytest.mark.compile
 @pytest.mark.parametrize("name", SMALL)
 def test_network_compiles_in_one_graph(name):
     torch.compiler.reset()
@@ -202,7 +204,7 @@ def test_network_compiles_in_one_graph(name):
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", slow_but(SMALL))
 def test_network_can_be_exported(name):
     network, clips = shaken_model(name).eval().to_channels_last(), clips_for(name)
     program = torch.export.export(network, (clips,))
@@ -210,7 +212,7 @@ def test_network_can_be_exported(name):
         torch.testing.assert_close(program.module()(clips), network(clips), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", slow_but(SMALL))
 def test_scores_under_autocast_are_not_rounded(name):
     network = shaken_model(name).eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -219,7 +221,7 @@ def test_scores_under_autocast_are_not_rounded(name):
     assert not torch.equal(scores, scores.bfloat16().float())
 
 
-@pytest.mark.parametrize("name", [*SMALL, "dg_p3d_resnet50"])
+@pytest.mark.parametrize("name", slow_but([*SMALL, "dg_p3d_resnet50"]))
 def test_all_but_the_first_batch_norm_can_be_frozen(name):
     from lightning_opplan import VideoClassifier
 
@@ -240,7 +242,7 @@ def test_all_but_the_first_batch_norm_can_be_frozen(name):
     assert changed == [True] + [False] * (len(layers) - 1)
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_two_processes_leave_no_parameter_unused(tmp_path):
     """Under DDP, which fails in the second step if a parameter had no gradient in the first."""
     command = [sys.executable, "-W", "error::UserWarning", "-m", "tests.helpers.two_processes"]

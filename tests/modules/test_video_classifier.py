@@ -137,7 +137,7 @@ def fitted(tmp_path, **options):
     return model
 
 
-@pytest.mark.slow
+@pytest.mark.compile
 def test_compiled_training_equals_the_plain_one(tmp_path, monkeypatch):
     # Up to the kernels: Inductor takes a minute for those of three graphs, and has the next test.
     score = torch.compile(video_classifier._score_heads, dynamic=False, backend="aot_eager")
@@ -152,7 +152,7 @@ def test_compiled_training_equals_the_plain_one(tmp_path, monkeypatch):
         torch.testing.assert_close(value, plain.state_dict()[key], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.compile
 def test_compiled_scores_equal_the_plain_ones():
     plain, compiled = classifier().eval(), classifier(compile=True).eval()
     compiled.load_state_dict(plain.state_dict())

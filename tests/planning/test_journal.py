@@ -168,6 +168,7 @@ def test_missing_journal_is_named(tmp_path):
         Journal(tmp_path / "journal.jsonl").read()
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_the_journal_as_it_was(journal):
     """A limit on the size of files stands for the full disk: the write fails in the middle of a line."""
     journal.append(outcome("cs/1-1"))

@@ -86,6 +86,7 @@ def test_the_knee_is_always_among_the_plausible_epochs(real_curves):
         assert decision.knee_epoch in decision.plausible
 
 
+@pytest.mark.slow
 def test_stop_agrees_with_the_rule_fitted_by_trf(real_curves):
     """The rule of the paper with SciPy's TRF, started well, stops within the same epoch on most curves."""
 

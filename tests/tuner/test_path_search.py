@@ -62,6 +62,7 @@ def test_weights_are_handed_over_and_y0_is_the_parents_value(searched):
             assert value == pytest.approx(dict(best.curve)[best.knee_epoch])
 
 
+@pytest.mark.slow
 def test_seed_decides_and_repeats(tmp_path):
     one, same, other = (
         toy.tuner(tmp_path / name, seed=seed).search() for name, seed in [("a", 1), ("b", 1), ("c", 2)]
@@ -98,7 +99,8 @@ def test_min_mode_measures_the_untrained_model(tmp_path):
         def log(self, name, value, **options):
             super().log(name, -value, **options)
 
-    result = toy.tuner(tmp_path, model=Loss, mode="min", start_value=None).search()
+    graph = toy.graph((0.1,), (8,))
+    result = toy.tuner(tmp_path, model=Loss, mode="min", start_value=None, graph=graph).search()
     first = result.outcomes[Edge("start", "1-1")]
     assert first.curve[0][1] == pytest.approx(0.7, abs=0.3)
     assert first.value < first.curve[0][1]
@@ -217,6 +219,7 @@ def test_training_without_a_batch_is_no_divergence(tmp_path):
         ).search()
 
 
+@pytest.mark.slow
 def test_validation_within_epochs_resumes_as_if_undisturbed(tmp_path):
     count = 0
 
@@ -238,6 +241,7 @@ def test_validation_within_epochs_resumes_as_if_undisturbed(tmp_path):
     assert toy.fingerprint(result, tmp_path / "parts") == toy.fingerprint(whole, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_untrained_model_counts_as_nothing_or_as_measured(tmp_path):
     """A metric that is negative has no use for a y₀ of 0."""
     result = toy.tuner(tmp_path, start_value=None).search()

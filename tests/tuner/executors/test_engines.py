@@ -14,7 +14,7 @@ from tests.helpers import toy
 
 # Of the engines themselves: sockets and files that they leave to the collector, and their own deprecations.
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.engine,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

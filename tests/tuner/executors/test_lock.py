@@ -9,6 +9,8 @@ import pytest
 from lightning_opplan.tuner.executors.lock import FileLock, LockedError
 from tests.helpers.scripted import PROJECT
 
+pytestmark = pytest.mark.process
+
 HOLD = """
 import sys, time
 from lightning_opplan.tuner.executors.lock import FileLock

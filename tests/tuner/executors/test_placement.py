@@ -106,6 +106,7 @@ def test_processes_started_together_may_not_all_search(monkeypatch, tmp_path):
         )
 
 
+@pytest.mark.process
 def test_given_executor_is_used_and_left_to_its_owner(tmp_path):
     executor = ProcessExecutor(3)
     placed = placement.place(executor, toy.tuner(tmp_path).spec.recipe, Search(toy.graph()), tmp_path)

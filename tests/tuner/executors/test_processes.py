@@ -17,6 +17,8 @@ from lightning_opplan.tuner.executors.processes import (
     isolated,
 )
 
+pytestmark = pytest.mark.process
+
 
 def stamp(seconds):
     started = time.monotonic()
