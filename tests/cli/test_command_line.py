@@ -124,6 +124,7 @@ def test_loggers_write_below_their_edge(tmp_path, config):
     assert not Path("elsewhere").exists()
 
 
+@pytest.mark.slow
 def test_fit_takes_the_same_file(tmp_path, config):
     callbacks = [{"class_path": "lightning_opplan.KneeStopping", "init_args": {"monitor": "val/score", "patience": 2}}]
     file = config(trainer__callbacks=callbacks, plan__graph=SHORT)
@@ -133,6 +134,7 @@ def test_fit_takes_the_same_file(tmp_path, config):
     assert (tmp_path / "run" / "path.yaml").exists()
 
 
+@pytest.mark.slow
 def test_configuration_stays_the_given_one_after_a_search(config):
     file = config(plan__graph=SHORT)
     before = main(["plan", "--config", file])  # ends with the experiment of its last edge
@@ -147,6 +149,7 @@ def test_validation_leaves_no_configuration_behind(config):
     assert not Path("config.yaml").exists()
 
 
+@pytest.mark.slow
 def test_configuration_in_the_current_folder_is_not_written_over(config, tmp_path):
     shutil.copy(config(plan__graph=SHORT), "config.yaml")
     before = Path("config.yaml").read_text()

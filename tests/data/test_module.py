@@ -255,7 +255,8 @@ def test_video_that_fails_later_ends_the_run_with_its_name(root, monkeypatch, nu
     assert (caught.value.path, caught.value.reason) == (name, "it ends early")
 
 
-@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.filterwarnings("ignore:A video cannot be decoded and is left out")
 def test_videos_that_fail_later_are_left_out_up_to_a_limit(root, monkeypatch, num_workers):
     data = module(root, num_workers=num_workers, on_error="skip", max_broken=2)

@@ -47,6 +47,7 @@ FAMILIES = ("p3d", "g_p3d", "dg_p3d", "i3d", "r2plus1d", "lgd_p3d")
 INFLATED = [(f"{family}_{backbone}", backbone) for family in FAMILIES for backbone in ("resnet18", "resnet50")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backbone"), [*INFLATED, ("slowfast_resnet50", "resnet50")])
 def test_inflated_network_sees_a_still_clip_like_the_image_network(image_files, name, backbone):
     network = get_model(name, num_classes=5, weights=image_files[backbone]).eval()
