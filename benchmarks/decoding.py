@@ -30,11 +30,12 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
 
 from lightning_opplan.data.clips import ClipSpec, TrainingClips
-from lightning_opplan.data.decoding import build_index, decode_frames, scaled_size
+from lightning_opplan.data.decoding import build_index, decode_frames
+from lightning_opplan.data.frames.pixel_files import write_pixels
+from lightning_opplan.data.frames.sources import Source
 from lightning_opplan.data.lists import Video
-from lightning_opplan.data.pixel_cache import write_pixels
 from lightning_opplan.data.sampling import clip_indices
-from lightning_opplan.data.sources import Source
+from lightning_opplan.data.transforms import scaled_size
 from lightning_opplan.models import get_model
 
 NUM_FRAMES = 300

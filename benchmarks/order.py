@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning_opplan.tuner.recipe import FactoryRecipe
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_opplan import OptimizationPath, VideoClassifier, VideoDataModule
 from lightning_opplan.planning.path import PathStep
 from lightning_opplan.tuner.edges.checkpoints import load_weights
+from lightning_opplan.tuner.edges.recipe import FactoryRecipe
 from lightning_opplan.tuner.follow import follow_path
 
 

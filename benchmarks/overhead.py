@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_opplan import Axis, KneeStopping, PathSearchTuner, TransitionGraph
 from lightning_opplan.planning.cost import schedule_bound
 from lightning_opplan.planning.options import ExecutorOptions
-from lightning_opplan.tuner.edges.checkpoints import hushed
+from lightning_opplan.planning.search import Search
+from lightning_opplan.tuner.edges.training import hushed
 
 EPOCHS = 4
 
@@ -88,27 +89,17 @@ def print_overhead(num_edges: int) -> None:
     times: list[float] = []
     last = time.monotonic()
 
-    def listen(*_: Any) -> None:
-        memory.append(psutil.Process().memory_info().rss / 2**20)
-
     with tempfile.TemporaryDirectory() as place, hushed():
         fits = [bare_fit(Path(place, f"bare-{number}")) for number in range(30)]
-        plan = tuner(place + "/plan", chain(num_edges))
-        build = plan.recipe.build
 
-        class Timed:
-            check, describe, build_trainer = plan.recipe.check, plan.recipe.describe, plan.recipe.build_trainer
+        def listen(*_: Any) -> None:
+            nonlocal last
+            now = time.monotonic()
+            times.append(now - last)
+            last = now
+            memory.append(psutil.Process().memory_info().rss / 2**20)
 
-            def build(self, *args: Any, **options: Any) -> Any:
-                nonlocal last
-                now = time.monotonic()
-                times.append(now - last)
-                last = now
-                listen()
-                return build(*args, **options)
-
-        plan.recipe = Timed()
-        plan.search()
+        tuner(place + "/plan", chain(num_edges), on_edge_end=listen).search()
     per_edge, per_fit = statistics.median(times[5:]), statistics.median(fits[5:])
     print(
         f"bare fit of {EPOCHS} epochs: {per_fit:.3f} s; edge: {per_edge:.3f} s; overhead: {per_edge - per_fit:.3f} s"
@@ -138,7 +129,7 @@ def print_sleeping(seconds: float, counts: list[int]) -> None:
                 started = time.monotonic()
                 tuner(place, graph, model=model, executor=options, start_value=1.0).search()
                 wall = time.monotonic() - started
-            bound = schedule_bound(graph, dict.fromkeys(graph.edges, seconds), workers)
+            bound = schedule_bound(Search(graph), dict.fromkeys(graph.edges, seconds), workers)
             cells.append(f"{wall:.1f} / {bound:.0f} = {wall / bound:.3f}")
             print("extended" if extended else "basic", workers, cells[-1], flush=True)
         table.add_row("extended" if extended else "basic", *cells)

@@ -40,14 +40,8 @@ from lightning_opplan.planning.graph import START, Axis, Edge, TransitionGraph
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.options import PRESETS
-from lightning_opplan.planning.search import (
-    EdgeOutcome,
-    best_final,
-    edges_to_run,
-    path_to,
-    rival_of,
-    winning_edges,
-)
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.search import Search
 
 SPEED = 0.85
 FRAMES = (16, 32, 64)
@@ -125,16 +119,15 @@ class Found:
 
 def search(problem: Problem, seed: int, *, rule: KneeRule, racing: bool = False, observed: bool = False) -> Found:
     """The package's search; `observed` takes the validation at the knee for an edge's value."""
-    outcomes: dict[Edge, EdgeOutcome] = {}
-    networks: dict[Edge, Network] = {}
+    found = Search(GRAPH, racing=racing)
+    networks: dict[Edge | None, Network] = {None: UNTRAINED}
     frames = 0.0
-    while ready := edges_to_run(GRAPH, outcomes, racing=racing):
-        edge = ready[0]
-        winners = winning_edges(GRAPH, outcomes)
-        network = UNTRAINED if edge.parent == START else networks[winners[edge.parent]]
+    while (work := found.ask()) is not None:
+        edge = work.edge
+        network = networks[found.parent(edge)]
         setting = GRAPH.settings[edge.child]
         noise = np.random.default_rng((seed, 2, GRAPH.edges.index(edge)))
-        rival = rival_of(edge, GRAPH, outcomes) if racing else None
+        rival = found.rival(edge)
         first = 0.0 if edge.parent == START else validated(problem, network, noise)
         points: list[tuple[float, float | None]] = [(0, first)]
         trained = [network]
@@ -149,10 +142,8 @@ def search(problem: Problem, seed: int, *, rule: KneeRule, racing: bool = False,
         frames += (len(points) - 1) * FRAMES[setting["clip"]]
         networks[edge] = trained[knee]
         value = points[knee][1] if observed else decision.knee_value
-        outcomes[edge] = EdgeOutcome(edge=edge, value=value, knee_epoch=knee, epochs_run=len(points) - 1)
-    final = best_final(GRAPH, outcomes)
-    assert final is not None
-    last = path_to(final, winning_edges(GRAPH, outcomes))[-1]
+        found.tell(EdgeOutcome(edge=edge, value=value, knee_epoch=knee, epochs_run=len(points) - 1))
+    last = found.leaders[str(found.best_so_far)]
     return Found(accuracy=problem.accuracy(networks[last]), frames=frames)
 
 
@@ -214,8 +205,8 @@ def best_possible(problem: Problem) -> float:
 
 
 Method = Callable[[Problem, int], Found]
-PAPER = KneeRule(**PRESETS["paper"].knee)
-FAST = KneeRule(**PRESETS["fast"].knee)
+PAPER = KneeRule()
+FAST = KneeRule(max_risk=PRESETS["fast"].max_risk)
 METHODS: dict[str, Method] = {
     "paper": partial(search, rule=PAPER),
     "paper, observed values": partial(search, rule=PAPER, observed=True),
@@ -279,7 +270,9 @@ def print_schedule() -> None:
                 rows = []
                 for _ in range(1 if kind == "equal" else 50):
                     lengths = {e: 1.0 if kind == "equal" else float(draw.lognormal(0, 0.6)) for e in graph.edges}
-                    rows.append((makespan(graph, lengths, workers), schedule_bound(graph, lengths, workers)))
+                    rows.append(
+                        (makespan(Search(graph), lengths, workers), schedule_bound(Search(graph), lengths, workers))
+                    )
                 wall, bound = np.array(rows).T
                 ratios.append(f"{wall.mean():.1f} / {bound.mean():.1f} = {(wall / bound).mean():.3f}")
             table.add_row(name, kind, *ratios)

@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-from lightning_opplan.tuner.edge import hushed, load_weights
 from rich.console import Console
 from rich.table import Table
 
 from lightning_opplan.cli import ConfigRecipe, main
 from lightning_opplan.planning.path import OptimizationPath, PathStep
+from lightning_opplan.tuner.edges.checkpoints import load_weights
+from lightning_opplan.tuner.edges.training import hushed
 from lightning_opplan.tuner.follow import follow_path
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"

@@ -23,9 +23,6 @@ __all__ = [
     "keep_validation_trainable",
     "launch",
     "limit_epochs",
-    "max_epochs",
-    "min_epochs",
-    "min_steps",
     "num_batches_done",
     "remove_callbacks",
     "share_processes",
@@ -37,22 +34,6 @@ __all__ = [
 
 
 # The loops of a Trainer
-
-
-def max_epochs(trainer: Trainer) -> int | None:
-    """Return the epochs that a fit has at most; ``None`` if there is no limit."""
-    limit: int | None = trainer.fit_loop.max_epochs
-    return None if limit is None or limit < 0 else limit
-
-
-def min_epochs(trainer: Trainer) -> int:
-    """Return the epochs that a fit has at least."""
-    return trainer.fit_loop.min_epochs or 0
-
-
-def min_steps(trainer: Trainer) -> int:
-    """Return the optimizer steps that a fit has at least."""
-    return trainer.fit_loop.min_steps or 0
 
 
 def limit_epochs(trainer: Trainer, number: int, *, is_exact: bool = False) -> None:

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from lightning_opplan.data import store
+from lightning_opplan.data.frames import memory
 from tests.helpers import toy
 from tests.helpers.scripted import PROJECT
 
@@ -34,9 +34,9 @@ def real_curves(real_data: Path) -> list[dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def _fresh_store(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("OPPLAN_CACHE", str(tmp_path_factory.mktemp("cache")))
-    store.forget()
+    memory.forget()
     yield
-    store.forget()
+    memory.forget()
 
 
 VideoWriter = Callable[..., Path]

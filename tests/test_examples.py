@@ -88,6 +88,11 @@ def test_demo(tmp_path):
         assert expected in out
 
 
+@pytest.mark.parametrize("script", sorted(file.name for file in (PROJECT / "benchmarks").glob("*.py")))
+def test_benchmarks_fit_the_package(script):
+    assert "main" in runpy.run_path(str(PROJECT / "benchmarks" / script), run_name="benchmark")
+
+
 @pytest.mark.slow
 def test_python_of_the_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

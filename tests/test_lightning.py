@@ -68,14 +68,11 @@ def fitted(tmp_path, *callbacks, **options):
 def test_epochs_of_a_fit_can_be_limited_after_the_trainer_was_made(tmp_path):
     """Without: an edge could not be capped, nor a path followed for its epochs."""
     trainer = quiet_trainer(tmp_path, max_epochs=9, min_epochs=7)
-    assert (private.max_epochs(trainer), private.min_epochs(trainer), private.min_steps(trainer)) == (9, 7, 0)
     private.limit_epochs(trainer, 8)
-    assert (private.max_epochs(trainer), private.min_epochs(trainer)) == (8, 7)
+    assert (trainer.max_epochs, trainer.min_epochs) == (8, 7)
     private.limit_epochs(trainer, 2, is_exact=True)
     trainer.fit(Scripted([0.1]), Points())
     assert trainer.current_epoch == 2
-    assert private.max_epochs(quiet_trainer(tmp_path, max_epochs=-1)) is None
-    assert private.min_steps(quiet_trainer(tmp_path, min_steps=5)) == 5
 
 
 def test_end_of_a_fit_is_seen_at_the_end_of_its_last_epoch(tmp_path):

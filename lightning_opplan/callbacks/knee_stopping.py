@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from lightning_opplan._lightning import is_last_batch, min_epochs, min_steps, num_batches_done, state_key
+from lightning_opplan._lightning import is_last_batch, num_batches_done, state_key
 from lightning_opplan.callbacks.saving import save_checkpoint_atomically
 from lightning_opplan.messages import checked_choice, checked_names, suggestion
 from lightning_opplan.planning.curves import Mode
@@ -270,7 +270,7 @@ class KneeStopping(Checkpoint):
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
         # Derived anew each time: a stop asked for below `min_epochs` must not stay asked for.
         epoch = self._points[-1][0]
-        may_stop = epoch >= min_epochs(trainer) and trainer.global_step >= min_steps(trainer)
+        may_stop = epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
         if decision.dropped and may_stop:
             trainer.should_stop = True
             self.stopping_reason = (

@@ -18,7 +18,7 @@ import lightning_opplan.modules  # noqa: F401 - so that a config can name the cl
 from lightning_opplan._lightning import OpenCLI
 from lightning_opplan.cli.recipe import ConfigRecipe
 from lightning_opplan.data import VideoDataModule
-from lightning_opplan.data.caching import write_cache
+from lightning_opplan.data.cache_command import write_cache
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.options import GraphOptions, PlanOptions

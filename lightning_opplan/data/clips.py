@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_opplan.data.decoding import VideoError
+from lightning_opplan.data.frames.sources import Source, take
 from lightning_opplan.data.lists import Video
 from lightning_opplan.data.sampling import Offset, Sampling, ShortVideo, clip_indices, spaced_offset
-from lightning_opplan.data.sources import Source, take
 from lightning_opplan.data.transforms import Augmentation, centre_crop, normalise, resize_short_side, three_crops
 
 __all__ = ["BrokenVideos", "ClipSpec", "EvaluationClips", "TestViews", "TrainingClips"]

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_opplan.data.deadline import progress
+from lightning_opplan.data.transforms import scaled_size
 
-__all__ = ["FrameIndex", "VideoError", "build_index", "decode_frames", "scaled_size"]
+__all__ = ["FrameIndex", "VideoError", "build_index", "decode_frames"]
 
 Picture = NDArray[np.uint8]
 Pictures = NDArray[np.uint8]
@@ -136,13 +137,6 @@ def decode_frames(
         raise VideoError(path, "the frames change their size")
     stacked = np.stack([pictures[number] for number in (pictures if indices is None else indices)])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2)
-
-
-def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Return height and width in px at a short side, rounded as torchvision's `Resize` does."""
-    if height <= width:
-        return short_side, int(short_side * width / height)
-    return int(short_side * height / width), short_side
 
 
 def _counted(path: str, wanted: list[int] | None, short_side: int | None) -> dict[int, Picture]:

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from lightning_opplan.data import store
 from lightning_opplan.data.clips import ClipSpec, EvaluationClips, TestViews, TrainingClips
 from lightning_opplan.data.datasets import read_dataset
-from lightning_opplan.data.index_cache import cache_folder
+from lightning_opplan.data.frames import memory
+from lightning_opplan.data.frames.index_database import cache_folder
+from lightning_opplan.data.frames.pixel_files import PixelCache
+from lightning_opplan.data.frames.sources import Decoder, Source
 from lightning_opplan.data.lists import Split, Video, VideoList, first_names, missing_videos, read_csv, read_folders
-from lightning_opplan.data.pixel_cache import PixelCache
 from lightning_opplan.data.sampling import SEGMENT_LENGTH, Sampling, ShortVideo
-from lightning_opplan.data.sources import Decoder, Source
 from lightning_opplan.data.splits import internal_split, load_split, save_split
 from lightning_opplan.messages import checked_choice
 
@@ -173,7 +173,7 @@ class VideoDataModule(LightningDataModule):
             return  # every process decodes them anyway
         listed = self.read_list()
         videos = [video for videos in listed.splits.values() for video in videos]
-        store.scan(v.path for v in videos if not self.source.is_cached(v) and os.path.exists(v.path))
+        memory.scan(v.path for v in videos if not self.source.is_cached(v) and os.path.exists(v.path))
 
     @override
     def setup(self, stage: str) -> None:
@@ -287,7 +287,7 @@ class VideoDataModule(LightningDataModule):
 
     def _without_broken(self, splits: dict[Split, tuple[Video, ...]]) -> dict[Split, tuple[Video, ...]]:
         paths = [video.path for videos in splits.values() for video in videos if not self.source.is_cached(video)]
-        errors = self._of_first_process(store.scan(paths, keep_pixels=self.cache))
+        errors = self._of_first_process(memory.scan(paths, keep_pixels=self.cache))
         if errors and self.on_error == "raise":
             more = f" ({len(errors) - 1} more of {len(paths)} videos are broken)" if len(errors) > 1 else ""
             errors[0].reason += f'{more}. Mend or delete it, or set `on_error="skip"` to leave such videos out'

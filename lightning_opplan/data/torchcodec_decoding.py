@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_opplan.data.decoding import FrameIndex, VideoError, decode_frames, scaled_size
+from lightning_opplan.data.decoding import FrameIndex, VideoError, decode_frames
+from lightning_opplan.data.transforms import scaled_size
 
 __all__ = ["decode_frames_torchcodec"]
 

@@ -15,6 +15,7 @@ __all__ = [
     "centre_crop",
     "normalise",
     "resize_short_side",
+    "scaled_size",
     "three_crops",
 ]
 
@@ -76,6 +77,13 @@ class Augmentation:
             squares = functional.resize(squares, [self.crop_size, self.crop_size], antialias=True)
         flipped: Tensor = functional.horizontal_flip(squares) if self.flip else squares
         return flipped
+
+
+def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Return height and width in px at a short side, rounded as torchvision's `Resize` does."""
+    if height <= width:
+        return short_side, int(short_side * width / height)
+    return int(short_side * height / width), short_side
 
 
 def resize_short_side(frames: Tensor, short_side: int) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_opplan.models.g_p3d import GlobalContextP3DBlock
+from lightning_opplan.models.layers import initialise
 from lightning_opplan.models.registry import register, register_resnets
-from lightning_opplan.models.video_resnet import ResidualBlock, VideoResNet, initialise
+from lightning_opplan.models.video_resnet import ResidualBlock, VideoResNet
 
 __all__ = ["DualHeadVideoResNet"]
 

@@ -1,4 +1,4 @@
-"""Convolutions that the networks share, and activation checkpointing.
+"""Convolutions that the networks share, their first weights and last scores, and activation checkpointing.
 
 Parameters, names and results are those of `torch.nn.Conv3d`.
 """
@@ -13,7 +13,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
-__all__ = ["PointwiseConv3d", "SpatialConv3d", "TemporalConv3d", "checkpointed", "downsampling"]
+__all__ = [
+    "PointwiseConv3d",
+    "SpatialConv3d",
+    "TemporalConv3d",
+    "averaged",
+    "checkpointed",
+    "downsampling",
+    "initialise",
+    "scored",
+]
 
 
 class PointwiseConv3d(nn.Conv3d):
@@ -108,3 +117,24 @@ class _StatisticsLeftAlone:
             layer.momentum = momentum
             if layer.num_batches_tracked is not None:
                 layer.num_batches_tracked -= 1
+
+
+def averaged(features: Tensor) -> Tensor:
+    """Average features ``(B, C, T, H, W)`` over time and space in at least float32: ``(B, C)``."""
+    return features.mean(dim=(2, 3, 4), dtype=torch.promote_types(features.dtype, torch.float32))
+
+
+def scored(classifier: nn.Linear, features: Tensor) -> Tensor:
+    """Score features ``(B, C)`` without rounding to bfloat16 under autocast, which would tie the top scores."""
+    device = features.device.type
+    known = torch.amp.is_autocast_available(device)  # the meta device is not
+    with torch.autocast(device, enabled=False) if known else nullcontext():
+        scores: Tensor = classifier(features.to(classifier.weight.dtype))
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw the kernels as ResNets do (He et al., "Delving Deep into Rectifiers", ICCV 2015)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

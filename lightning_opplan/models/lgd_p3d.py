@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from lightning_opplan.models.layers import scored
 from lightning_opplan.models.p3d import P3DBlock
 from lightning_opplan.models.registry import register_resnets
-from lightning_opplan.models.video_resnet import VideoResNet, scored
+from lightning_opplan.models.video_resnet import VideoResNet
 
 __all__ = ["DiffusionP3DBlock", "DiffusionVideoResNet"]
 

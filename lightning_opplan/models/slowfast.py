@@ -12,17 +12,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_opplan.models.layers import SpatialConv3d, TemporalConv3d
+from lightning_opplan.models.layers import SpatialConv3d, TemporalConv3d, averaged, initialise, scored
 from lightning_opplan.models.registry import register
-from lightning_opplan.models.video_resnet import (
-    DEPTHS,
-    ResidualBlock,
-    Stage,
-    VideoNetwork,
-    averaged,
-    initialise,
-    scored,
-)
+from lightning_opplan.models.video_resnet import DEPTHS, ResidualBlock, Stage, VideoNetwork
 
 __all__ = ["SlowFast", "SlowFastBlock"]
 

@@ -9,7 +9,6 @@ References:
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, ClassVar, Final, Self
 
 import torch
@@ -17,20 +16,10 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_opplan.models.layers import PointwiseConv3d, checkpointed, downsampling
+from lightning_opplan.models.layers import PointwiseConv3d, averaged, checkpointed, downsampling, initialise, scored
 from lightning_opplan.models.weights import fitted, inflated, unwrapped
 
-__all__ = [
-    "BOTTLENECKS",
-    "DEPTHS",
-    "ResidualBlock",
-    "Stage",
-    "VideoNetwork",
-    "VideoResNet",
-    "averaged",
-    "initialise",
-    "scored",
-]
+__all__ = ["BOTTLENECKS", "DEPTHS", "ResidualBlock", "Stage", "VideoNetwork", "VideoResNet"]
 
 DEPTHS: Final = {
     "resnet18": (2, 2, 2, 2),
@@ -346,24 +335,3 @@ class VideoResNet(VideoNetwork):
     def _out_channels(self, number: int) -> int:
         width: int = self._width * 2**number
         return width * (_EXPANSION if self._bottleneck else 1)
-
-
-def averaged(features: Tensor) -> Tensor:
-    """Average features ``(B, C, T, H, W)`` over time and space in at least float32: ``(B, C)``."""
-    return features.mean(dim=(2, 3, 4), dtype=torch.promote_types(features.dtype, torch.float32))
-
-
-def scored(classifier: nn.Linear, features: Tensor) -> Tensor:
-    """Score features ``(B, C)`` without rounding to bfloat16 under autocast, which would tie the top scores."""
-    device = features.device.type
-    known = torch.amp.is_autocast_available(device)  # the meta device is not
-    with torch.autocast(device, enabled=False) if known else nullcontext():
-        scores: Tensor = classifier(features.to(classifier.weight.dtype))
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
-
-
-def initialise(network: nn.Module) -> None:
-    """Draw the kernels as ResNets do (He et al., "Delving Deep into Rectifiers", ICCV 2015)."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
-from lightning_opplan._lightning import limit_epochs, max_epochs, remove_callbacks
+from lightning_opplan._lightning import limit_epochs, remove_callbacks
 from lightning_opplan.planning.cost import (
     EPOCHS_PER_EDGE,
     CostEstimate,
@@ -129,7 +129,7 @@ def measure_state(recipe: Recipe, setting: Setting) -> StateCost:
         quiet(trainer)
         trainer.logger = None
         remove_callbacks(trainer, lambda callback: isinstance(callback, Checkpoint))
-        limit = max_epochs(trainer)
+        limit = trainer.max_epochs
         limits = trainer.limit_train_batches, trainer.limit_val_batches
         trainer.limit_train_batches = trainer.limit_val_batches = _WARM_UP + _BATCHES
         trainer.val_check_interval, trainer.check_val_every_n_epoch = 1.0, 1
@@ -149,7 +149,7 @@ def measure_state(recipe: Recipe, setting: Setting) -> StateCost:
             clip_frames=(spent.clip_frames or spent.num_samples) / seen * batches,
             weights=sum(tensor.numel() * tensor.element_size() for tensor in state),
             devices=trainer.world_size,
-            max_epochs=limit or None,
+            max_epochs=limit if limit and limit > 0 else None,
         )
 
 

@@ -2,23 +2,21 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.outcome import EdgeOutcome, Work
 from lightning_opplan.planning.search import Search
-from lightning_opplan.tuner.edges.folder import Progress
+from lightning_opplan.reporting import SearchDisplay
+from lightning_opplan.tuner.edges.store import EdgeFolders
 from lightning_opplan.tuner.executors.processes import EdgeFuture
 
-__all__ = ["Display", "EdgeError", "EdgeListener", "EdgeStore", "Recorder", "SearchLoop"]
-
-T = TypeVar("T")
+__all__ = ["EdgeError", "EdgeListener", "SearchLoop"]
 
 EdgeListener = Callable[[Edge, EdgeOutcome], Any]
 """Called with every edge that has finished, and what it came to."""
@@ -30,58 +28,13 @@ class EdgeError(RuntimeError):
     """The training of an edge failed in another process."""
 
 
-class EdgeStore(Protocol):
-    """Where edges leave their weights, and say how far they have come."""
-
-    def has_weights(self, outcome: EdgeOutcome) -> bool:
-        """Whether the weights of a finished edge are there as they were written."""
-
-    def drop_weights(self, edges: Iterable[Edge]) -> None:
-        """Delete the weights of edges that can no longer be chosen."""
-
-    def forget(self, edge: Edge) -> None:
-        """Let a finished edge be trained again."""
-
-    def progress(self, edge: Edge) -> Progress | None:
-        """How far an edge has come that runs elsewhere."""
-
-    def log(self, edge: Edge) -> Path:
-        """The file that says more of an edge that runs elsewhere."""
-
-
-class Recorder(Protocol):
-    """Keeps what a search was told; a `Journal` is one."""
-
-    def append(self, outcome: EdgeOutcome) -> None:
-        """Record an edge that has finished or has been paused."""
-
-    def append_weights(self, outcome: EdgeOutcome) -> None:
-        """Record that the weights of a finished edge had to be trained again."""
-
-
-class Display(AbstractContextManager["Display"], Protocol):
-    """Shows a search; a `SearchDisplay` is one."""
-
-    def start(self, edge: Edge) -> None:
-        """An edge begins, or goes on."""
-
-    def progress(self, edge: Edge, progress: Progress | None) -> None:
-        """An edge that runs elsewhere has come so far."""
-
-    def end(self, outcome: EdgeOutcome) -> None:
-        """An edge has finished or has been paused."""
-
-    def say(self, sentence: str) -> None:
-        """Something else has happened."""
-
-
 class SearchLoop:
     """Do what a search asks for until it asks for nothing more.
 
     Args:
         search: The search; it is told every outcome.
         run: Starts a piece of work, and returns the future of its `EdgeOutcome`.
-        store: Where edges leave their weights.
+        folders: Where edges leave their weights, and say how far they have come.
         journal: Where outcomes are recorded before the search is told.
         display: Shows what happens.
         num_workers: Pieces of work at a time.
@@ -97,20 +50,19 @@ class SearchLoop:
         search: Search,
         run: Callable[[Work], EdgeFuture],
         *,
-        store: EdgeStore,
-        journal: Recorder,
-        display: Display,
+        folders: EdgeFolders,
+        journal: Journal,
+        display: SearchDisplay,
         num_workers: int = 1,
         max_restarts: int | None = None,
         max_device_seconds: float | None = None,
-        decide: Callable[[Callable[[], T]], T] = lambda decision: decision(),
+        decide: Callable[[Callable[[], Any]], Any] = lambda decision: decision(),
         on_edge_end: EdgeListener | None = None,
     ) -> None:
-        self.search, self.run, self.store, self.journal, self.display = search, run, store, journal, display
+        self.search, self.run, self.folders, self.journal, self.display = search, run, folders, journal, display
         self.num_workers, self.max_restarts = num_workers, max_restarts
         self.max_device_seconds = max_device_seconds
-        self.decide: Callable[[Callable[[], Any]], Any] = decide
-        self.on_edge_end = on_edge_end
+        self.decide, self.on_edge_end = decide, on_edge_end
         self._running: dict[Edge, tuple[Work, EdgeFuture]] = {}
         self._deaths: Counter[Edge] = Counter()
         self._reached: dict[Edge, float] = {}
@@ -154,7 +106,7 @@ class SearchLoop:
     def _first_lost(self, edge: Edge) -> Edge | None:
         """The edge nearest to the start whose weights have to be trained again before `edge` can run."""
         parent = self.search.parent(edge)
-        if parent is None or self.store.has_weights(self.search.outcomes[parent]):
+        if parent is None or self.folders.has_weights(self.search.outcomes[parent]):
             return None
         return self._first_lost(parent) or parent
 
@@ -163,7 +115,7 @@ class SearchLoop:
         if final is None:
             return None
         last = self.search.leaders[final]
-        if self.store.has_weights(self.search.outcomes[last]):
+        if self.folders.has_weights(self.search.outcomes[last]):
             return None
         return Work(edge=self._first_lost(last) or last)
 
@@ -171,7 +123,7 @@ class SearchLoop:
         edge = work.edge
         if edge in self.search.outcomes:
             rank_zero_warn(f"The weights of {edge} are damaged or gone; the edge is trained again from its parent.")
-            self.decide(lambda: self.store.forget(edge))
+            self.decide(lambda: self.folders[edge].forget())
         self.display.start(edge)
         self._running[edge] = work, self.run(work)
 
@@ -182,7 +134,7 @@ class SearchLoop:
                     return edge
             time.sleep(_POLL)
             for edge in self._running:
-                self.display.progress(edge, self.store.progress(edge))
+                self.display.progress(edge, self.folders[edge].progress())
 
     def _take_in(self, edge: Edge) -> None:
         """Record what an edge came to, start it again if its process died, or raise its error."""
@@ -216,7 +168,7 @@ class SearchLoop:
             self.decide(lambda: tell(edge, outcome) and None)
 
     def _count_death(self, edge: Edge, error: Exception, limit: int) -> None:
-        reached = (self.store.progress(edge) or (0.0,))[0]
+        reached = (self.folders[edge].progress() or (0.0,))[0]
         if reached > self._reached.get(edge, 0.0):  # it came further than before: a job that was cut off, perhaps
             self._deaths[edge] = 0
         self._reached[edge] = reached
@@ -224,7 +176,7 @@ class SearchLoop:
         reason = " ".join(str(error).split()) or type(error).__name__
         if self._deaths[edge] > limit:
             raise EdgeError(
-                f"{edge}: {reason} This was try {self._deaths[edge]}; see {self.store.log(edge)}."
+                f"{edge}: {reason} This was try {self._deaths[edge]}; see {self.folders[edge].log}."
             ) from error
         self.display.say(f"{edge}: {reason} It is started again ({self._deaths[edge]} of {limit}).")
 
@@ -232,5 +184,5 @@ class SearchLoop:
         """Delete the weights of edges that can no longer be chosen."""
         kept = set(self.search.leaders.values())
         lost = [edge for edge in self.search.outcomes if edge not in kept and edge not in self._dropped]
-        self.store.drop_weights(lost)
+        self.folders.drop_weights(lost)
         self._dropped.update(lost)

@@ -114,7 +114,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
         loop = SearchLoop(
             search,
             _Runner(spec, search, folders, placement, ranks, record.fingerprint, display),
-            store=folders,
+            folders=folders,
             journal=journal,
             display=display,
             num_workers=placement.num_workers,

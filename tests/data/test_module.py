@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_opplan import VideoDataModule
-from lightning_opplan.data import store
-from lightning_opplan.data.caching import write_cache
+from lightning_opplan.data.cache_command import write_cache
 from lightning_opplan.data.clips import BrokenVideos
 from lightning_opplan.data.decoding import VideoError
+from lightning_opplan.data.frames import memory
 
 
 @pytest.fixture
@@ -234,14 +234,14 @@ def test_real_groups_are_never_split(real_data, tmp_path, name, sizes):
 
 def break_later(root, monkeypatch, *names):
     """Let some videos pass the first look and fail when a clip is cut."""
-    original = store.decode_frames
+    original = memory.decode_frames
 
     def decode(path, indices=None, **options):
         if any(path.endswith(name) for name in names):
             raise VideoError(path, "it ends early")
         return original(path, indices, **options)
 
-    monkeypatch.setattr(store, "decode_frames", decode)
+    monkeypatch.setattr(memory, "decode_frames", decode)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -293,8 +293,8 @@ def test_too_many_broken_videos_end_the_run(root):
 def test_decoder_that_hangs_is_named(root, monkeypatch):
     data = module(root)
     data.setup("fit")
-    monkeypatch.setattr(store, "_PATIENCE", 0.2)
-    monkeypatch.setattr(store, "decode_frames", lambda *_, **__: time.sleep(1.5))
+    monkeypatch.setattr(memory, "_PATIENCE", 0.2)
+    monkeypatch.setattr(memory, "decode_frames", lambda *_, **__: time.sleep(1.5))
     with pytest.raises(VideoError, match=r"mp4: the decoder hangs \(no progress for 0.2 s\)"):
         data.val_dataloader().dataset[0]
 
@@ -313,7 +313,7 @@ def test_frames_on_disk_give_the_same_clips_without_the_videos(root, tmp_path_fa
     (root / "list.csv").write_text("path,label,split\n" + "".join(f"{','.join(row)}\n" for row in rows))
     for name in names:
         os.unlink(name)
-    store.forget()
+    memory.forget()
     data = module(root, cache_dir=str(folder), annotations="list.csv")
     data.setup("fit")
     for (clip, label), (other, other_label) in zip(expected, data.val_dataloader().dataset, strict=True):
@@ -379,6 +379,6 @@ def test_names_that_are_no_text_are_all_right(tmp_path, write_video):
         write_video(tmp_path / name / "x.mp4").rename(tmp_path / name / odd)
     first, second = module(tmp_path, val_size=2), module(tmp_path, val_size=2)
     first.setup("fit")
-    store.forget()
+    memory.forget()
     second.setup("fit")
     assert first.videos == second.videos

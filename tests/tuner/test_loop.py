@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,7 +36,7 @@ class Future:
 
 
 class World:
-    """A runner with its store, its journal and its display, in memory."""
+    """A runner with its folders, its journal and its display, in memory."""
 
     def __init__(self, results=None, reached=()):
         self.results = {edge: list(rows) for edge, rows in (results or {}).items()}
@@ -55,15 +56,18 @@ class World:
         for edge in edges:
             self.weights.pop(edge, None)
 
-    def forget(self, edge):
-        self.forgotten.append(edge)
+    def __getitem__(self, edge):
+        """The folder of an edge."""
+        return SimpleNamespace(
+            forget=lambda: self.forgotten.append(edge), progress=self.come, log=f"{edge.child}/worker.log"
+        )
 
-    def progress(self, edge, shown=None):
+    def come(self):
         epoch = next(self.reached, None)
         return None if epoch is None else (epoch, 0.1, None)
 
-    def log(self, edge):
-        return f"{edge.child}/worker.log"
+    def progress(self, edge, shown):
+        pass
 
     def append(self, known):
         self.written.append((known.edge, "pause" if known.is_paused else "edge"))
@@ -81,7 +85,7 @@ class World:
         self.said.append(sentence)
 
     def loop(self, search, run=None, **options):
-        return SearchLoop(search, run or self.run, store=self, journal=self, display=self, **options)
+        return SearchLoop(search, run or self.run, folders=self, journal=self, display=self, **options)
 
 
 def test_search_of_a_thousand_edges_ends_within_two_seconds():

@@ -18,7 +18,7 @@ from lightning_opplan.tuner.edges.job import EdgeJob
 from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
-from lightning_opplan.tuner.edges.stopping import ForEpochs, Stopping, UntilKnee
+from lightning_opplan.tuner.edges.stopping import ForEpochs, UntilKnee
 from lightning_opplan.tuner.edges.training import train
 
 __all__ = ["EpochListener", "run_edge"]
@@ -64,7 +64,7 @@ def _stage(job: EdgeJob) -> ForEpochs:
     )
 
 
-def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, trainer: Trainer) -> EdgeOutcome:
+def _outcome(job: EdgeJob, stopping: UntilKnee | ForEpochs, meter: Meter, trainer: Trainer) -> EdgeOutcome:
     """What the edge came to; its weights are kept unless it is to go on."""
     trained = stopping.trained()
     checksum = None
@@ -95,11 +95,11 @@ def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, trainer: Trainer) -
 class _Listen(Callback):
     """Pass every epoch on."""
 
-    def __init__(self, edge: Edge, stopping: Stopping, listener: EpochListener) -> None:
+    def __init__(self, edge: Edge, stopping: UntilKnee | ForEpochs, listener: EpochListener) -> None:
         self.edge, self.stopping, self.listener = edge, stopping, listener
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and self.stopping.points:
             epoch, value = self.stopping.points[-1]
-            self.listener(self.edge, (epoch, value, self.stopping.knee_epoch))
+            self.listener(self.edge, (epoch, value, getattr(self.stopping, "knee_epoch", epoch)))

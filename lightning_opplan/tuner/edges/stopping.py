@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -16,9 +16,6 @@ from lightning_opplan._lightning import (
     has_reached_a_limit,
     keep_validation_trainable,
     limit_epochs,
-    max_epochs,
-    min_epochs,
-    min_steps,
     remove_callbacks,
 )
 from lightning_opplan.callbacks import KneeStopping
@@ -28,7 +25,7 @@ from lightning_opplan.tuner.edges.checkpoints import MAX_CHECKPOINTS
 from lightning_opplan.tuner.edges.job import EdgeJob
 from lightning_opplan.tuner.edges.recipe import Experiment
 
-__all__ = ["ForEpochs", "Stopping", "Trained", "UntilKnee"]
+__all__ = ["ForEpochs", "Trained", "UntilKnee"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,27 +51,6 @@ class Trained:
     is_paused: bool = False
 
 
-class Stopping(Protocol):
-    """A callback that ends a training and keeps checkpoints of it."""
-
-    @property
-    def points(self) -> tuple[Point, ...]:
-        """Epoch and value of the validations so far."""
-
-    @property
-    def knee_epoch(self) -> float | None:
-        """The epoch whose weights would be kept now."""
-
-    def prepare(self, trainer: Trainer) -> None:
-        """Set the limits of a Trainer, before its fit."""
-
-    def begin(self, experiment: Experiment) -> None:
-        """Look at the weights that a training begins with, unless it is resumed."""
-
-    def trained(self) -> Trained:
-        """Return what the training came to."""
-
-
 class UntilKnee(KneeStopping):
     """Train an edge up to its knee, or until it is to be paused."""
 
@@ -90,10 +66,10 @@ class UntilKnee(KneeStopping):
         self._job, self._is_paused = job, False
 
     def prepare(self, trainer: Trainer) -> None:
-        """See `Stopping`."""
-        limits = [limit for limit in (self._job.max_epochs, max_epochs(trainer)) if limit is not None]
-        if limits:
-            limit_epochs(trainer, min(limits))
+        """Set the limits of a Trainer, before its fit."""
+        limit, given = self._job.max_epochs, trainer.max_epochs
+        if limit is not None:
+            limit_epochs(trainer, limit if given is None or given < 0 else min(limit, given))
 
     def begin(self, experiment: Experiment) -> None:
         """Measure y₀; an untrained classifier is worth 0 in the paper, and here where that is not too good."""
@@ -112,7 +88,7 @@ class UntilKnee(KneeStopping):
         self.initial_value = value if math.isfinite(value) else None
 
     def trained(self) -> Trained:
-        """See `Stopping`."""
+        """Return what the training came to."""
         value, standard_error = self.rule.valued(self.points, self.mode, self._job.value)
         return Trained(
             points=self.points,
@@ -140,10 +116,9 @@ class UntilKnee(KneeStopping):
             super().on_fit_end(trainer, pl_module)
 
     def _pause_after(self, trainer: Trainer, epochs: int) -> None:
-        least = min_epochs(trainer), min_steps(trainer)
         until = self._job.until
-        may_pause = epochs >= least[0] and trainer.global_step >= least[1] and not has_reached_a_limit(trainer)
-        self._is_paused = until is not None and epochs >= until and may_pause
+        may_stop = epochs >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
+        self._is_paused = until is not None and epochs >= until and may_stop and not has_reached_a_limit(trainer)
         if self._is_paused:
             trainer.should_stop = True
 
@@ -173,13 +148,8 @@ class ForEpochs(Checkpoint):
         self.points: tuple[Point, ...] = ()
         self._rates: list[float] = []
 
-    @property
-    def knee_epoch(self) -> float | None:
-        """See `Stopping`."""
-        return self.epochs
-
     def prepare(self, trainer: Trainer) -> None:
-        """See `Stopping`."""
+        """Set the limits of a Trainer, before its fit."""
         whole = math.ceil(self.epochs)
         limit_epochs(trainer, whole, is_exact=True)
         if self.monitor is None:
@@ -189,10 +159,10 @@ class ForEpochs(Checkpoint):
         remove_callbacks(trainer, lambda other: other is not self and getattr(other, "monitor", None) is not None)
 
     def begin(self, experiment: Experiment) -> None:
-        """See `Stopping`; there is nothing to look at."""
+        """Look at nothing: what a training begins with does not matter to it."""
 
     def trained(self) -> Trained:
-        """See `Stopping`."""
+        """Return what the training came to."""
         value = self.points[-1][1] if self.points else None
         return Trained(
             points=self.points,

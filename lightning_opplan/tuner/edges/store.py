@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.tuner.edges.checkpoints import file_checksum
-from lightning_opplan.tuner.edges.folder import Progress, TrainingFolder
+from lightning_opplan.tuner.edges.folder import TrainingFolder
 
 __all__ = ["EdgeFolders"]
 
@@ -46,15 +46,3 @@ class EdgeFolders:
         """Delete the weights of edges."""
         for edge in edges:
             self[edge].weights.unlink(missing_ok=True)
-
-    def forget(self, edge: Edge) -> None:
-        """Let a finished edge be trained again."""
-        self[edge].forget()
-
-    def progress(self, edge: Edge) -> Progress | None:
-        """Return how far an edge has come that runs elsewhere."""
-        return self[edge].progress()
-
-    def log(self, edge: Edge) -> Path:
-        """Return the file that an edge prints to where it has a process of its own."""
-        return self[edge].log

@@ -7,12 +7,12 @@ from typing import Final
 from torch import Tensor
 from tqdm import tqdm
 
-from lightning_opplan.data import store
-from lightning_opplan.data.decoding import VideoError, scaled_size
+from lightning_opplan.data.decoding import VideoError
+from lightning_opplan.data.frames import memory
+from lightning_opplan.data.frames.pixel_files import PixelCache, write_pixels
 from lightning_opplan.data.lists import first_names
 from lightning_opplan.data.module import VideoDataModule
-from lightning_opplan.data.pixel_cache import PixelCache, write_pixels
-from lightning_opplan.data.transforms import resize_short_side
+from lightning_opplan.data.transforms import resize_short_side, scaled_size
 
 __all__ = ["write_cache"]
 
@@ -41,7 +41,7 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
     listed = data.without_missing(data.read_list())
     videos = {video.name: video.path for videos in listed.splits.values() for video in videos}
     todo = {name: path for name, path in videos.items() if name not in have}
-    broken = {error.path: error for error in store.scan(todo.values())}
+    broken = {error.path: error for error in memory.scan(todo.values())}
     if broken and data.on_error == "raise":
         raise next(iter(broken.values()))
     todo = {name: path for name, path in todo.items() if path not in broken}
@@ -73,14 +73,14 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
 
 def _decoding(path: str, short_side: int) -> Callable[[], Tensor]:
     def decode() -> Tensor:
-        num_frames = store.frame_index(path).num_frames
-        return resize_short_side(store.clip_frames(path, range(num_frames), short_side=short_side), short_side)
+        num_frames = memory.frame_index(path).num_frames
+        return resize_short_side(memory.clip_frames(path, range(num_frames), short_side=short_side), short_side)
 
     return decode
 
 
 def _num_bytes(path: str, short_side: int) -> int:
-    index = store.frame_index(path)
+    index = memory.frame_index(path)
     height, width = scaled_size(index.height, index.width, short_side)
     return index.num_frames * height * width * 3
 

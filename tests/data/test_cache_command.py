@@ -5,7 +5,7 @@ from collections import namedtuple
 import pytest
 
 from lightning_opplan.cli import main
-from lightning_opplan.data.pixel_cache import PixelCache
+from lightning_opplan.data.frames.pixel_files import PixelCache
 from tests.helpers.scripted import PROJECT
 from tests.helpers.trees import SIZE, ucf101
 

@@ -3,9 +3,9 @@ import sqlite3
 import numpy as np
 import pytest
 
-from lightning_opplan.data import store
 from lightning_opplan.data.decoding import FrameIndex
-from lightning_opplan.data.index_cache import IndexCache, cache_folder
+from lightning_opplan.data.frames import memory
+from lightning_opplan.data.frames.index_database import IndexCache, cache_folder
 
 KEY = ("/a/b.mp4", 1, 2)
 
@@ -42,11 +42,11 @@ def test_broken_cache_is_said_once_and_does_without(tmp_path):
 
 def test_files_are_read_through_once_over_all_processes(tmp_path, write_video, monkeypatch):
     paths = [str(write_video(tmp_path / f"{number}.mp4")) for number in range(3)]
-    assert store.scan(paths) == []
+    assert memory.scan(paths) == []
     with sqlite3.connect(cache_folder() / "videos.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM frames_1").fetchone() == (3,)
     connection.close()
-    store.forget()  # as in the next process
-    monkeypatch.setattr(store, "build_index", None)
-    assert store.scan(paths) == []
-    assert store.frame_index(paths[0]).num_frames == 20
+    memory.forget()  # as in the next process
+    monkeypatch.setattr(memory, "build_index", None)
+    assert memory.scan(paths) == []
+    assert memory.frame_index(paths[0]).num_frames == 20

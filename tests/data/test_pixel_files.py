@@ -11,7 +11,7 @@ import torch
 
 from lightning_opplan.data import pixel_cache
 from lightning_opplan.data.decoding import VideoError
-from lightning_opplan.data.pixel_cache import PixelCache, write_pixels
+from lightning_opplan.data.frames.pixel_files import PixelCache, write_pixels
 
 
 def frames(value, num_frames=3):
@@ -101,7 +101,7 @@ def test_one_writer_at_a_time(tmp_path):
 
 SCRIPT = """
 import sys, torch
-from lightning_opplan.data.pixel_cache import write_pixels
+from lightning_opplan.data.frames.pixel_files import write_pixels
 jobs = {str(n): (lambda n=n: torch.full((50, 3, 64, 64), n, dtype=torch.uint8)) for n in range(200)}
 print("ready", flush=True)
 for _ in write_pixels(sys.argv[1], jobs, short_side=64, num_threads=2):

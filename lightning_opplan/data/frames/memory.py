@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from lightning_opplan.data import deadline
 from lightning_opplan.data.decoding import FrameIndex, Pictures, VideoError, build_index, decode_frames
+from lightning_opplan.data.frames.index_database import FileKey, IndexCache, cache_folder
 from lightning_opplan.data.images import index_pictures, read_pictures
-from lightning_opplan.data.index_cache import FileKey, IndexCache, cache_folder
 from lightning_opplan.data.torchcodec_decoding import decode_frames_torchcodec
 
 T = TypeVar("T")
