@@ -25,7 +25,7 @@ def loss(weights: np.ndarray) -> float:
 graph = TransitionGraph.lattice(
     axes=[
         Axis("batch", [{"batch_size": 4}, {"batch_size": 40}], reversible=True),
-        Axis("rate", [{"rate": 1.0}, {"rate": 0.1}]),
+        Axis("rate", [{"rate": 0.5}, {"rate": 0.02}]),
     ]
 )
 search = Search(graph, mode="min")

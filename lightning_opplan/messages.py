@@ -38,7 +38,7 @@ def checked_names(argument: str, given: Iterable[str], valid: Iterable[str]) -> 
     valid = tuple(valid)
     for name in given:
         if name not in valid:
-            raise ValueError(f"`{argument}` must have valid names only, got {name!r}. {suggestion(str(name), valid)}")
+            raise ValueError(f"`{argument}` must name options it has, got {name!r}. {suggestion(str(name), valid)}")
 
 
 def first_difference(known: Any, given: Any, key: str = "") -> str | None:

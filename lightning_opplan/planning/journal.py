@@ -150,7 +150,7 @@ class Journal:
         known, search = self.read()
         self._migrate(known)
         difference = first_difference(known.to_dict(), plan.to_dict())
-        if difference and not search.outcomes and not search.paused:
+        if difference and not search.known:
             self.file.unlink()
             return self.open(plan)
         if difference:

@@ -107,6 +107,11 @@ class Search:
         return MappingProxyType(self._paused)
 
     @property
+    def known(self) -> tuple[EdgeOutcome, ...]:
+        """All that the search was told: the edges that have been paused or have finished."""
+        return (*self._paused.values(), *self._outcomes.values())
+
+    @property
     def is_complete(self) -> bool:
         """Whether every edge that can run has finished."""
         return not self._open()

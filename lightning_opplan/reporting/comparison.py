@@ -99,11 +99,10 @@ class Comparison:
 
 def spent(search: Search) -> Spent:
     """Add up what edges have taken."""
-    known = (*search.outcomes.values(), *search.paused.values())
-    frames = [outcome.clip_frames for outcome in known]
+    frames = [outcome.clip_frames for outcome in search.known]
     return Spent(
-        epochs=sum(outcome.epochs_run for outcome in known),
-        device_hours=sum(outcome.device_seconds for outcome in known) / 3600,
+        epochs=sum(outcome.epochs_run for outcome in search.known),
+        device_hours=sum(outcome.device_seconds for outcome in search.known) / 3600,
         clip_frames=None if not frames or None in frames else float(sum(frame or 0 for frame in frames)),
     )
 

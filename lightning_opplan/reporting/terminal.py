@@ -177,11 +177,9 @@ def edge_table(
     running = running or {}
     outcomes, paused = search.outcomes, search.paused
     chosen = search.way(search.best_so_far) if search.best_so_far and search.is_complete else ()
-    known = (*outcomes.values(), *paused.values())
-    title = (
-        f"{len(outcomes)} of {len(search.edges)} edges done, {sum(outcome.epochs_run for outcome in known):g} epochs, "
-        f"{duration(sum(outcome.seconds for outcome in known))}"
-    )
+    epochs = sum(outcome.epochs_run for outcome in search.known)
+    time_spent = duration(sum(outcome.seconds for outcome in search.known))
+    title = f"{len(outcomes)} of {len(search.edges)} edges done, {epochs:g} epochs, {time_spent}"
     waiting = len(paused.keys() - running.keys())
     further = [f"{number} {what}" for number, what in ((len(running), "running"), (waiting, "paused")) if number]
     table = Table(

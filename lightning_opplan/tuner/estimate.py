@@ -115,8 +115,7 @@ def _standing(spec: SearchSpec) -> Search:
     if journal.file.is_file():
         plan, known = journal.read()
         if plan.graph.edges == spec.graph.edges and plan.graph.settings == spec.graph.settings:
-            outcomes = (*known.paused.values(), *known.outcomes.values())
-            return spec.record.search([outcome for outcome in outcomes if outcome.edge in fresh.edges])
+            return spec.record.search(outcome for outcome in known.known if outcome.edge in fresh.edges)
     return fresh
 
 

@@ -100,8 +100,7 @@ class SearchLoop:
     def _may_spend(self) -> bool:
         if self.max_device_seconds is None:
             return True
-        known = (*self.search.outcomes.values(), *self.search.paused.values())
-        return sum(outcome.device_seconds for outcome in known) < self.max_device_seconds
+        return sum(outcome.device_seconds for outcome in self.search.known) < self.max_device_seconds
 
     def _first_lost(self, edge: Edge) -> Edge | None:
         """The edge nearest to the start whose weights have to be trained again before `edge` can run."""

@@ -104,7 +104,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
         ranks = Ranks(spec.recipe.build_trainer(str(spec.dirpath)) if here else None)
         ranks.decide(lambda: _lock(spec.dirpath, stack))
         journal, record = Journal.of(spec.dirpath), spec.record
-        search = ranks.decide(lambda: journal.open(record))
+        search = record.search(ranks.decide(lambda: journal.open(record).known))
         placement = place(spec.executor, spec.recipe, search, spec.dirpath)
         stack.enter_context(_ended_with_search(placement))
         display = SearchDisplay(search, enabled=spec.options.progress and ranks.is_first)

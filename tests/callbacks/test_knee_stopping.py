@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_opplan import KneeStopping
+from lightning_opplan import KneeRule, KneeStopping
 from tests.helpers.scripted import Points, Scripted, quiet_trainer, rise_and_fall
 
 PEAK = 12
@@ -391,3 +391,10 @@ def test_resumed_after_a_stop_by_nan_it_trains_no_further(tmp_path):
         )
     assert trainer.current_epoch == 7
     assert again.stopping_reason == "val/acc was not finite at epoch 7; training stopped."
+
+
+def test_options_are_those_of_the_rule():
+    stopping = KneeStopping("val/acc", patience=4, curve="power", check_finite=False)
+    assert stopping.rule == KneeRule(patience=4, curve="power", check_finite=False)
+    with pytest.raises(ValueError, match="`KneeStopping` must name options it has, got 'patince'. Did you mean"):
+        KneeStopping("val/acc", patince=4)

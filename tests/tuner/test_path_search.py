@@ -312,9 +312,12 @@ def folder_of(line):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"knee": {"patince": 3}}, "`knee` must have valid names only, got 'patince'. Did you mean 'patience'?"),
+        ({"knee": {"patince": 3}}, "`knee` must name options it has, got 'patince'. Did you mean 'patience'?"),
         ({"knee": {"patience": -1}}, "`patience` must be a number of epochs ≥ 0, got -1"),
-        ({"presets": "fast"}, "`further` must have valid names only, got 'presets'. Did you mean 'preset'?"),
+        (
+            {"presets": "fast"},
+            "`PathSearchTuner` must name options it has, got 'presets'. Did you mean 'preset'?",
+        ),
         ({"preset": "quick"}, "`preset` must be one of 'paper', 'fast', got 'quick'"),
         ({"value": "best"}, "`value` must be one of 'fitted', 'observed', got 'best'"),
         ({"beam": 0}, "`beam` must be at least 1, got 0"),

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_opplan.files import remove_partial, write_json
@@ -14,48 +13,23 @@ Progress = tuple[float, float | None, float | None]
 """Epoch and value of an edge's last validation, and the knee as it was seen then."""
 
 
-@dataclass(frozen=True)
 class TrainingFolder:
     """The folder of a training; all that it writes is in here, but for the lock beside it.
 
     Attributes:
         path: The folder.
+        weights: The weights that the training ended with.
+        resume: Folder of checkpoints to go on from, apart from what callbacks of the user's write.
+        log: What an edge prints where it has a process of its own.
+        job: What further ranks of such a process need to join in.
+        lock: Held by that process.
     """
 
-    path: Path
-
-    @property
-    def weights(self) -> Path:
-        """The weights that the training ended with."""
-        return self.path / "weights.ckpt"
-
-    @property
-    def resume(self) -> Path:
-        """Checkpoints to go on from, apart from what callbacks of the user's write."""
-        return self.path / "resume"
-
-    @property
-    def log(self) -> Path:
-        """What the edge prints where it has a process of its own."""
-        return self.path / "worker.log"
-
-    @property
-    def job(self) -> Path:
-        """What further ranks of such a process need to join in."""
-        return self.path / "job.pkl"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that the edge runs in."""
-        return self.path.with_name(self.path.name + ".lock")
-
-    @property
-    def _outcome(self) -> Path:
-        return self.path / "outcome.json"
-
-    @property
-    def _progress(self) -> Path:
-        return self.path / "progress.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.weights, self.resume = path / "weights.ckpt", path / "resume"
+        self.log, self.job, self.lock = path / "worker.log", path / "job.pkl", path.with_name(path.name + ".lock")
+        self._outcome, self._progress = path / "outcome.json", path / "progress.json"
 
     def claim(self, plan: str) -> None:
         """Mark the folder as a plan's, by its fingerprint, and empty it if it was another's."""
