@@ -22,27 +22,19 @@ def test_all_configurations_are_tested():
     assert sorted(tested) == CONFIGS
 
 
-def plan(name, tmp_path, *words):
-    main(
-        ["plan", "--config", str(PROJECT / "configs" / name), "--plan.dirpath", str(tmp_path / "run"), *SHORT, *words]
-    )
-    assert (tmp_path / "run" / "path.yaml").exists()
-
-
-@pytest.mark.slow
-def test_demo(tmp_path):
-    small = ["--data.init_args.num_train", "4", "--data.init_args.num_test", "1"]
-    plan("demo.yaml", tmp_path, "--data.init_args.root", str(tmp_path / "videos"), *small)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "root"),
     [("cctv_direction4.yaml", "cctv_direction4"), ("scfd_fight.yaml", "scfd_fight/videos")],
     ids=["cctv", "fight"],
 )
-def test_real_clips(tmp_path, real_data, name, root):
-    plan(name, tmp_path, "--data.init_args.root", str(real_data / "videos" / root))
+def test_real_clips(tmp_path, real_data, monkeypatch, name, root):
+    """Trains on real clips, and every state of the plan fits the configuration. The demo's: `test_examples.py`."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", str(PROJECT / "configs" / name), "--data.init_args.root", str(real_data / "videos" / root)]
+    cli = main(["fit", *words, *SHORT, "--trainer.default_root_dir", str(tmp_path)])
+    assert "val/accuracy" in cli.trainer.callback_metrics
+    ConfigRecipe(cli).check(cli.plan_options().graph.build().settings.values())
 
 
 SMALL = {

@@ -2,7 +2,6 @@
 
 import re
 import runpy
-import subprocess
 import sys
 
 import pytest
@@ -22,17 +21,6 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def run(*words, cwd):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-        check=True,
-    ).stdout
-
-
 def test_all_examples_are_tested():
     assert {file.name for file in (PROJECT / "examples").glob("*.py")} == {
         "demo.py", "knee_stopping.py", "own_trainings.py", "plan_in_python.py",
@@ -43,9 +31,9 @@ def test_all_examples_are_tested():
 def example(tmp_path, monkeypatch, capsys):
     """Run an example as a script, in a folder of its own; returns what it prints."""
 
-    def run(name):
+    def run(name, *words):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [name])
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
         runpy.run_path(str(PROJECT / "examples" / name), run_name="__main__")
         return capsys.readouterr().out
 
@@ -71,12 +59,12 @@ def test_own_trainings(example):
 
 
 @pytest.mark.slow
-def test_demo(tmp_path):
+def test_demo(example, tmp_path):
     small = ["--data.init_args.num_train", 4, "--data.init_args.num_test", 1, "--trainer.max_epochs", 2]
-    command = [PROJECT / "examples" / "demo.py", "--dirpath", tmp_path / "demo", *small]
-    out = run(*command, cwd=tmp_path)
+    words = ["demo.py", "--dirpath", tmp_path / "demo", *small]
+    out = example(*words)
     table = out[out.index("Test accuracy") : out.index("The demo took")]
-    assert table in run(*command, cwd=tmp_path), "a second time, nothing is trained, and the same comes out"
+    assert table in example(*words), "a second time, nothing is trained, and the same comes out"
     for expected in (
         "$ opplan plan",
         "$ opplan follow",

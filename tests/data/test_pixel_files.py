@@ -1,17 +1,16 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_opplan.data import pixel_cache
 from lightning_opplan.data.decoding import VideoError
+from lightning_opplan.data.frames import pixel_files
 from lightning_opplan.data.frames.pixel_files import PixelCache, write_pixels
+from tests.helpers import forked
 
 
 def frames(value, num_frames=3):
@@ -39,7 +38,7 @@ def test_pixels_come_back(tmp_path, num_threads):
 
 
 def test_large_sets_take_several_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(pixel_cache, "_SHARD_BYTES", 500)  # two videos of 216 bytes
+    monkeypatch.setattr(pixel_files, "_SHARD_BYTES", 500)  # two videos of 216 bytes
     write(tmp_path, "01234")
     assert sorted(file.name for file in tmp_path.glob("*.bin")) == [f"pixels-00{n}.bin" for n in range(3)]
     assert all(equal(PixelCache(tmp_path).pixels(name), frames(int(name))) for name in "01234")
@@ -99,26 +98,20 @@ def test_one_writer_at_a_time(tmp_path):
     assert write(tmp_path, "012") == [("2", None)]
 
 
-SCRIPT = """
-import sys, torch
-from lightning_opplan.data.frames.pixel_files import write_pixels
-jobs = {str(n): (lambda n=n: torch.full((50, 3, 64, 64), n, dtype=torch.uint8)) for n in range(200)}
-print("ready", flush=True)
-for _ in write_pixels(sys.argv[1], jobs, short_side=64, num_threads=2):
-    pass
-"""
-
-
 @pytest.mark.process
 def test_killed_at_any_moment_nothing_is_lost(tmp_path):
+    jobs = {str(n): (lambda n=n: torch.full((50, 3, 64, 64), n, dtype=torch.uint8)) for n in range(200)}
+
+    def write_all():
+        for _ in write_pixels(tmp_path, jobs, short_side=64, num_threads=2):
+            pass
+
     for delay in (0.02, 0.1, 0.3):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"ready\n"
+        writer = forked.start(write_all)
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], check=True)
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+    assert forked.run(write_all) == 0
     cache = PixelCache(tmp_path)
     assert len(cache.videos) == 200
     assert not any(damaged for _, damaged in cache.damaged())

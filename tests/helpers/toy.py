@@ -81,11 +81,9 @@ def fingerprint(result, dirpath, plan=None):
         (folder,) = Path(dirpath).glob(f"edges/*_{edge.parent}--{edge.child}")
         state = torch.load(folder / outcome.weights, weights_only=True)["state_dict"]
         weights[str(edge)] = {name: tensor.double().tolist() for name, tensor in state.items()}
-    return {
-        "path": str(result.path),
-        "edges": {str(edge): [o.value, o.knee_epoch, o.epochs_run, o.curve] for edge, o in result.outcomes.items()},
-        "weights": weights,
-    }
+    edges = {str(edge): [o.value, o.knee_epoch, o.epochs_run, o.curve] for edge, o in result.outcomes.items()}
+    # As a file would have it: searches in processes of their own write theirs to one.
+    return json.loads(json.dumps({"path": str(result.path), "edges": edges, "weights": weights}))
 
 
 if __name__ == "__main__":

@@ -28,4 +28,6 @@ def test_parameters_and_operations_on_the_cards_are_right(family, name, options,
     network = on_meta(name, **{key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", options)})
     assert f"{num_parameters(network):,}" == parameters
     clips = [(32, 224), (32, 256)] if family == "slowfast" else [(16, 224), (64, 224), (64, 256)]
-    assert [f"{gmacs(network, *clip):.2f}" for clip in clips] == operations.split(" | ")
+    # Longer and larger clips for one depth of each family.
+    counted = clips if "resnet50" in name else clips[:1]
+    assert [f"{gmacs(network, *clip):.2f}" for clip in counted] == operations.split(" | ")[: len(counted)]

@@ -1,8 +1,6 @@
 import json
-import os
 import resource
-import subprocess
-import sys
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from lightning_opplan.planning.journal import Journal, JournalError, PlanRecord
 from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.options import SearchOptions
 from lightning_opplan.planning.outcome import EdgeOutcome
+from tests.helpers import forked
 from tests.helpers.searches import lattice
 
 
@@ -168,26 +167,18 @@ def test_missing_journal_is_named(tmp_path):
         Journal(tmp_path / "journal.jsonl").read()
 
 
-@pytest.mark.slow
 def test_full_disk_leaves_the_journal_as_it_was(journal):
     """A limit on the size of files stands for the full disk: the write fails in the middle of a line."""
     journal.append(outcome("cs/1-1"))
     before = journal.file.read_bytes()
-    script = f"""
-import resource, signal
-from tests.planning.test_journal import outcome
-from lightning_opplan.planning.journal import Journal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 40}, {len(before) + 40}))
-try:
-    Journal({str(journal.file)!r}).append(outcome("us/1-1"))
-except OSError as error:
-    print(error)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=os.getcwd()
-    )
-    assert "The journal could not be written" in result.stdout
+
+    def append():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, len(before) + 40))
+        with pytest.raises(OSError, match="The journal could not be written"):
+            journal.append(outcome("us/1-1"))
+
+    assert forked.run(append) == 0
     assert journal.file.read_bytes() == before
     assert list(journal.open(plan()).outcomes) == [Edge("start", "cs/1-1")]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

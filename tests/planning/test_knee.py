@@ -105,11 +105,11 @@ def test_stop_agrees_with_the_rule_fitted_by_trf(real_curves):
         return int(epochs[fitted.argmax()])
 
     same, total = 0, 0
-    for row in real_curves[::30]:
+    for row in real_curves[::60]:
         values = np.array(row["values"][:60]) * (1 if row["mode"] == "max" else -1)
-        stops = [n for n in range(10, len(values) + 1) if n >= trf_knee(values[:n]) + 10]
+        asked = (n for n in range(10, len(values) + 1) if n >= trf_knee(values[:n]) + 10)
         ours = stop_epoch(KneeRule(), values.tolist())
-        same += (ours[0] if ours else None) == (stops[0] if stops else None)
+        same += (ours[0] if ours else None) == next(asked, None)
         total += 1
     assert same / total >= 0.85
 

@@ -64,11 +64,12 @@ def test_weights_are_handed_over_and_y0_is_the_parents_value(searched):
 
 @pytest.mark.slow
 def test_seed_decides_and_repeats(tmp_path):
+    graph = toy.graph((0.1,))
     one, same, other = (
-        toy.tuner(tmp_path / name, seed=seed).search() for name, seed in [("a", 1), ("b", 1), ("c", 2)]
+        toy.tuner(tmp_path / name, seed=seed, graph=graph).search() for name, seed in [("a", 1), ("b", 1), ("c", 2)]
     )
-    assert toy.fingerprint(one, tmp_path / "a") == toy.fingerprint(same, tmp_path / "b")
-    assert toy.fingerprint(one, tmp_path / "a") != toy.fingerprint(other, tmp_path / "c")
+    assert toy.fingerprint(one, tmp_path / "a", graph) == toy.fingerprint(same, tmp_path / "b", graph)
+    assert toy.fingerprint(one, tmp_path / "a", graph) != toy.fingerprint(other, tmp_path / "c", graph)
 
 
 def test_interrupted_edge_goes_on_from_its_last_epoch(tmp_path, searched):

@@ -23,15 +23,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("here")
-    return toy.fingerprint(toy.tuner(folder).search(), folder)
-
-
 @pytest.mark.parametrize("name", ["dask", "slurm"])
 def test_engine_finds_what_this_process_finds(tmp_path, name):
-    graph = toy.graph((0.1,))
+    graph = toy.graph((0.1,), (8,))
     here = toy.tuner(tmp_path / "here", graph=graph).search()
     options = ExecutorOptions(name=name, num_workers=2, address="local" if name == "slurm" else None)
     there = toy.tuner(tmp_path / "there", graph=graph, executor=options).search()
@@ -41,11 +35,11 @@ def test_engine_finds_what_this_process_finds(tmp_path, name):
     assert found == expected
 
 
-def test_given_executor_of_concurrent_futures_does(tmp_path, here):
+def test_given_executor_of_concurrent_futures_does(tmp_path, searched):
     """Any object with the seam: here threads, each of which waits for a process of its own."""
     with ThreadPoolExecutor(1) as executor:
         found = toy.tuner(tmp_path, executor=executor).search()
-    assert toy.fingerprint(found, tmp_path) == here
+    assert toy.fingerprint(found, tmp_path) == toy.fingerprint(toy.tuner(searched).search(), searched)
 
 
 def ray_tasks():
@@ -60,7 +54,7 @@ def cmdline(process):
         return []
 
 
-def test_ray_with_four_workers_finds_the_same_when_one_is_killed(tmp_path, here, monkeypatch):
+def test_ray_with_four_workers_finds_the_same_when_one_is_killed(tmp_path, searched, monkeypatch):
     import ray
 
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -88,4 +82,4 @@ def test_ray_with_four_workers_finds_the_same_when_one_is_killed(tmp_path, here,
     finally:
         ray.shutdown()
     assert killed[2] is not None
-    assert toy.fingerprint(found, tmp_path) == here
+    assert toy.fingerprint(found, tmp_path) == toy.fingerprint(toy.tuner(searched).search(), searched)

@@ -1,44 +1,44 @@
+import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
+import time
 
 import pytest
 
 from lightning_opplan.tuner.executors.lock import FileLock, LockedError
-from tests.helpers.scripted import PROJECT
+from tests.helpers import forked
 
 pytestmark = pytest.mark.process
-
-HOLD = """
-import sys, time
-from lightning_opplan.tuner.executors.lock import FileLock
-with FileLock(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(300)
-"""
 
 
 @pytest.fixture
 def holder(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True, cwd=PROJECT
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
+    """The number of a process that holds the lock until it is killed."""
+    read, write = os.pipe()
+
+    def hold():
+        with FileLock(tmp_path / "lock"):
+            os.write(write, b"x")
+            time.sleep(300)
+
+    child = forked.start(hold)
+    os.read(read, 1)
+    yield child
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, 0)
 
 
 def test_second_holder_is_refused_and_the_first_named(tmp_path, holder):
-    with pytest.raises(LockedError, match=f"{re.escape(str(tmp_path))}' is in use by process {holder.pid} on "):
+    with pytest.raises(LockedError, match=f"{re.escape(str(tmp_path))}' is in use by process {holder} on "):
         FileLock(tmp_path / "lock").__enter__()
 
 
 def test_lock_dies_with_its_holder(tmp_path, holder):
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
     with FileLock(tmp_path / "lock"):
         pass
     assert not list(tmp_path.iterdir())
@@ -58,6 +58,6 @@ def test_lock_is_not_inherited_by_forked_processes(tmp_path):
 
 
 def test_waiting_ends_as_soon_as_the_lock_is_free(tmp_path, holder):
-    holder.send_signal(signal.SIGTERM)
+    os.kill(holder, signal.SIGTERM)
     with FileLock(tmp_path / "lock", timeout=30):
         assert (tmp_path / "lock").exists()
