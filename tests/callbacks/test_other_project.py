@@ -10,8 +10,9 @@ import yaml
 from tests.helpers.scripted import PROJECT, rise_and_fall
 
 
-@pytest.mark.process
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(
+    "devices", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.process)]
+)
 def test_callback_from_yaml_stops_all_processes_at_the_knee(tmp_path, devices):
     config = {
         "model": {"values": rise_and_fall(12), "metric": "val/acc"},

@@ -305,7 +305,7 @@ def test_dry_run_trains_no_edge_and_says_what_it_would_cost(tmp_path, config, ca
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_processes_find_what_this_process_finds(tmp_path, config):
     here = main(["plan", "--config", config(plan__num_threads=1, plan__graph=SHORT)]).result
     words = ["--plan.executor.name", "processes", "--plan.dirpath", str(tmp_path / "elsewhere")]

@@ -98,7 +98,6 @@ def test_one_writer_at_a_time(tmp_path):
     assert write(tmp_path, "012") == [("2", None)]
 
 
-@pytest.mark.process
 def test_killed_at_any_moment_nothing_is_lost(tmp_path):
     jobs = {str(n): (lambda n=n: torch.full((50, 3, 64, 64), n, dtype=torch.uint8)) for n in range(200)}
 

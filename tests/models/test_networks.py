@@ -14,6 +14,9 @@ from tests.helpers.networks import ONE_EACH, SMALL, clips_for, shaken_model, slo
 from tests.helpers.reference import DEPTHS, Reference, SlowFastReference
 from tests.helpers.scripted import PROJECT
 
+EACH_STRUCTURE = ["dg_p3d_resnet18", "lgd_p3d_resnet50", "i3d_resnet50", "slowfast_resnet50"]
+"""Networks whose parts the others are made of."""
+
 
 @pytest.mark.parametrize(
     "name", slow_but(list_models(), [name for name in list_models() if name[-3:] not in ("101", "152")])
@@ -188,7 +191,7 @@ def test_activation_checkpointing_keeps_less():
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("name", ["dg_p3d_resnet18", "lgd_p3d_resnet50", "i3d_resnet50", "slowfast_resnet50"])
+@pytest.mark.parametrize("name", EACH_STRUCTURE)
 def test_network_compiles_in_one_graph(name):
     torch.compiler.reset()
     network, clips = shaken_model(name).to_channels_last(), clips_for(name)
@@ -248,7 +251,7 @@ def test_two_processes_leave_no_parameter_unused(tmp_path):
     command = [sys.executable, "-W", "error::UserWarning", "-m", "tests.helpers.two_processes"]
     processes = [
         subprocess.Popen(
-            [*command, str(rank), tmp_path / "rendezvous", *SMALL],
+            [*command, str(rank), tmp_path / "rendezvous", *EACH_STRUCTURE],
             cwd=PROJECT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,

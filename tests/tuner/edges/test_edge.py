@@ -127,7 +127,7 @@ class InPieces(Search):
 
 
 @pytest.mark.parametrize(
-    "executor", ["in_process", pytest.param("processes", marks=pytest.mark.process)], ids=["here", "processes"]
+    "executor", ["in_process", pytest.param("processes", marks=pytest.mark.slow)], ids=["here", "processes"]
 )
 def test_search_in_pieces_finds_what_it_finds_in_one(tmp_path, searched, monkeypatch, capsys, executor):
     def pieces(record, outcomes=()):

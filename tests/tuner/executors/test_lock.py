@@ -9,8 +9,6 @@ import pytest
 from lightning_opplan.tuner.executors.lock import FileLock, LockedError
 from tests.helpers import forked
 
-pytestmark = pytest.mark.process
-
 
 @pytest.fixture
 def holder(tmp_path):

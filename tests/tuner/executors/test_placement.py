@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -106,7 +108,7 @@ def test_processes_started_together_may_not_all_search(monkeypatch, tmp_path):
         )
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_given_executor_is_used_and_left_to_its_owner(tmp_path):
     executor = ProcessExecutor(3)
     placed = placement.place(executor, toy.tuner(tmp_path).spec.recipe, Search(toy.graph()), tmp_path)
@@ -135,3 +137,15 @@ def test_missing_package_names_the_extra(monkeypatch, tmp_path, name):
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(ModuleNotFoundError, match=f"Run `pip install 'lightning-opplan\\[{name}\\]'`"):
         toy.tuner(tmp_path, executor=name).search()
+
+
+@pytest.mark.slow
+def test_script_that_searches_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from lightning_opplan.tuner.executors.processes import ProcessExecutor\n"
+        "print(ProcessExecutor(1).submit(max, 1, 2).result())\n"
+    )
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert "below `if __name__ == '__main__':`" in result.stderr

@@ -155,17 +155,6 @@ def test_wrong_arguments_are_named(arguments, message):
         ProcessExecutor(**arguments)
 
 
-def test_script_that_searches_without_a_guard_is_told_so(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from lightning_opplan.tuner.executors.processes import ProcessExecutor\n"
-        "print(ProcessExecutor(1).submit(max, 1, 2).result())\n"
-    )
-    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1
-    assert "below `if __name__ == '__main__':`" in result.stderr
-
-
 def test_calls_from_several_threads_are_isolated_side_by_side():
     with ThreadPoolExecutor(3) as threads:
         results = [future.result() for future in [threads.submit(isolated, stamp, 2.0) for _ in range(3)]]
