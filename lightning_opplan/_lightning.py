@@ -45,7 +45,12 @@ def limit_epochs(trainer: Trainer, number: int, *, is_exact: bool = False) -> No
 
 def has_reached_a_limit(trainer: Trainer) -> bool:
     """Whether a fit would end now, at the end of an epoch, of its own accord or since it was asked to."""
-    return trainer.fit_loop.done
+    progress = trainer.fit_loop.epoch_progress.current
+    completed = progress.completed
+    try:
+        return trainer.fit_loop.done
+    finally:
+        progress.completed = completed  # what looks like a question counts the epoch, too early for other callbacks
 
 
 def is_last_batch(trainer: Trainer) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 __all__ = ["PARTIAL", "remove_partial", "replacing", "write_json", "write_text"]
 
@@ -24,7 +25,7 @@ def replacing(file: str | os.PathLike[str], *, sync: bool = True, shared: bool =
         shared: Several processes may write it at once; each then has a name of its own to write under.
     """
     file = Path(file)
-    partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}" if shared else file.name + PARTIAL)
+    partial = file.with_name(f"{file.name}.{uuid4().hex}{PARTIAL}" if shared else file.name + PARTIAL)
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial

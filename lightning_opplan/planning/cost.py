@@ -128,7 +128,11 @@ def makespan(search: Search, lengths: Mapping[Edge, float], num_workers: int) ->
 
 
 def parallel_width(search: Search) -> int:
-    """Return how many edges run at once at most, when all take equally long and there is a worker for each."""
+    """Return how many edges run at once at most, when all take equally long and there is a worker for each.
+
+    As if none raced: those that wait for another one in this simulation may not when edges take unequally long.
+    """
+    search = Search(search.graph, mode=search.mode, beam=search.beam)
     return _simulated(search, dict.fromkeys(search.edges, 1.0), len(search.edges))[1]
 
 

@@ -135,7 +135,7 @@ class Journal:
     def open(self, plan: PlanRecord) -> Search:
         """Start the journal of a plan, or go on with it.
 
-        A journal of another plan that has no finished edge yet is begun anew: it records nothing that could be lost.
+        A journal of another plan that knows of no edge yet is begun anew: it records nothing that could be lost.
 
         Returns:
             The search, where it stands.

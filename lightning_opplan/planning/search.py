@@ -11,8 +11,9 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from types import MappingProxyType
+from typing import get_args
 
-from lightning_opplan.messages import suggestion
+from lightning_opplan.messages import checked_choice, suggestion
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph
 from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes, Work
@@ -52,6 +53,9 @@ class Search:
         racing: bool = False,
         outcomes: Iterable[EdgeOutcome] = (),
     ) -> None:
+        checked_choice("mode", mode, get_args(Mode))
+        if beam < 1:
+            raise ValueError(f"`beam` must be at least 1, got {beam!r}.")
         self.graph, self.mode, self.beam, self.racing = graph, mode, beam, racing
         self.edges = _searched_edges(graph, beam)
         self._known_edges = frozenset(self.edges)
@@ -131,11 +135,14 @@ class Search:
 
     @property
     def best_so_far(self) -> str | None:
-        """The best final state, or the best of all as long as no final one has been reached; ``None`` at first.
+        """The best final state, or the best of all as long as no final one has been reached.
+
+        ``None`` before the first finite value, and in the end if no final state has one.
 
         Of two equal values the one with fewer epochs along its path wins, then the state that was named first.
         """
-        return self._best(self.graph.finals.values()) or self._best(self.graph.states[1:])
+        best = self._best(self.graph.finals.values())
+        return best if best is not None or self.is_complete else self._best(self.graph.states[1:])
 
     def parent(self, edge: Edge) -> Edge | None:
         """Return the edge whose weights a further one starts from, by what is decided; ``None`` from the start."""

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.outcome import Progress as EdgeProgress
 from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.planning.search import Search
 
@@ -24,14 +25,10 @@ _FRAME_LINES: Final = 8  # title, header, borders and a prompt
 _RUNNING: Final = "…"
 
 
-Progressed = tuple[float, float | None, float | None]
-"""Epoch, value, and the knee as it is seen now."""
-
-
 @dataclass
 class _Running:
     started: float = field(default_factory=time.monotonic)
-    progress: Progressed | None = None
+    progress: EdgeProgress | None = None
 
 
 class SearchDisplay:
@@ -75,12 +72,12 @@ class SearchDisplay:
         self._running[edge] = _Running()
         self._refresh()
 
-    def progress(self, edge: Edge, progress: Progressed | None) -> None:
+    def progress(self, edge: Edge, progress: EdgeProgress | None) -> None:
         """An edge that runs elsewhere has come so far; shown with the next refresh."""
         if edge in self._running and progress is not None:
             self._running[edge].progress = progress
 
-    def epoch(self, edge: Edge, progress: Progressed) -> None:
+    def epoch(self, edge: Edge, progress: EdgeProgress) -> None:
         """An edge of this process has trained an epoch."""
         self.progress(edge, progress)
         self._refresh()
@@ -109,7 +106,9 @@ class SearchDisplay:
         return edge_table(self.search, running=running, max_rows=self.console.height - _FRAME_LINES)
 
     def _line(self, outcome: EdgeOutcome) -> str:
-        state = "diverged" if outcome.value is None else f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}"
+        state = "no value yet" if outcome.is_paused else "diverged"
+        if outcome.value is not None:
+            state = f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}"
         if outcome.is_paused:
             state = f"paused, {state}"
         return (
@@ -254,7 +253,9 @@ def duration(seconds: float) -> str:
 
 
 def _cells(outcome: EdgeOutcome) -> tuple[str, ...]:
-    value = "diverged" if outcome.value is None else f"{outcome.value:.4f}"
+    value = _RUNNING if outcome.is_paused else "diverged"
+    if outcome.value is not None:
+        value = f"{outcome.value:.4f}"
     return value, f"{outcome.knee_epoch:g}", f"{outcome.epochs_run:g}", duration(outcome.seconds)
 
 

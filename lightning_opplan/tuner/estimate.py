@@ -158,7 +158,7 @@ def _num_batches(loader: Any, limit: float | None) -> int:
         number = len(loader)
     except TypeError:
         raise ValueError(
-            "`--dry-run` must know how many batches an epoch has, got a loader without a length. Give its data one."
+            "An estimate must know how many batches an epoch has, got a loader without a length. Give its data one."
         ) from None
     if limit is None:
         return number

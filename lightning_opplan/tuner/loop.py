@@ -163,8 +163,11 @@ class SearchLoop:
         self.decide(self._prune)
         self.display.end(outcome)
         if self.on_edge_end is not None and known is None and not outcome.is_paused:
-            tell = self.on_edge_end
-            self.decide(lambda: tell(edge, outcome) and None)
+            self.decide(lambda: self._tell_user(outcome))
+
+    def _tell_user(self, outcome: EdgeOutcome) -> None:
+        assert self.on_edge_end is not None
+        self.on_edge_end(outcome.edge, outcome)
 
     def _count_death(self, edge: Edge, error: Exception, limit: int) -> None:
         reached = (self.folders[edge].progress() or (0.0,))[0]

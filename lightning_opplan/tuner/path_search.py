@@ -107,7 +107,7 @@ class PathSearchTuner:
 def _with(options: SearchOptions, further: dict[str, Any]) -> SearchOptions:
     """Options with some of them changed, those of the knee perhaps given as a mapping."""
     checked_names("PathSearchTuner", further, [field.name for field in fields(SearchOptions)])
-    knee = further.get("knee", options.knee)
+    knee = further.get("knee") or options.knee
     if not isinstance(knee, KneeRule):
         checked_names("knee", knee, [field.name for field in fields(KneeRule)])
         knee = replace(options.knee, **knee)

@@ -226,7 +226,7 @@ def _result(
     budget = spec.options.max_gpu_hours
     if path is None and not search.outcomes:
         raise RuntimeError(f"`max_gpu_hours` ({budget!r}) ended before the first edge had finished.")
-    if path is None or (search.is_complete and not path.is_complete):
+    if path is None:
         raise RuntimeError(
             f"Every training diverged: no final state has a finite {spec.monitor!r}. Start with a lower learning rate."
         )
@@ -250,9 +250,11 @@ def _result(
 def _publish(spec: SearchSpec, path: OptimizationPath) -> None:
     if spec.kind == "plan":  # the states of a grid or a study are not those of the plan
         path.save(spec.dirpath / "path.yaml")
-    elif Journal.of(spec.dirpath.parent).file.is_file():  # they are compared with their plan in its report
-        write_report(spec.dirpath.parent)
     write_report(spec.dirpath)
+    if (
+        spec.kind != "plan" and Journal.of(spec.dirpath.parent).file.is_file()
+    ):  # where they are compared with their plan
+        write_report(spec.dirpath.parent)
 
 
 @contextmanager

@@ -35,3 +35,9 @@ def test_critical_path_goes_by_lengths():
     lengths = dict.fromkeys(graph.edges, 1.0) | {Edge(START, "b"): 5.0}
     assert critical_path(search, lengths) == (Edge(START, "b"), Edge("b", "c"))
     assert schedule_bound(search, lengths, 8) == 6.0
+
+
+def test_width_does_not_depend_on_racing():
+    """Edges that wait for one another when all take equally long may not otherwise."""
+    graph = lattice(branches=("cs",))
+    assert parallel_width(Search(graph, racing=True)) == parallel_width(Search(graph))

@@ -141,6 +141,28 @@ def test_a_search_without_a_finite_path_ends_without_a_result():
     assert search.path() is None
 
 
+def test_a_search_whose_final_states_all_diverged_ends_without_a_result():
+    graph = TransitionGraph({"a": {}, "b": {}}, [(START, "a"), ("a", "b")])
+    search = told(graph, {(START, "a"): 0.5})
+    assert search.path().steps[-1].state == "a"
+    search.tell(outcome(("a", "b"), None))
+    assert search.is_complete
+    assert search.path() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "maximize"}, "`mode` must be one of 'max', 'min', got 'maximize'"),
+        ({"beam": 0}, "`beam` must be at least 1"),
+    ],
+    ids=["mode", "beam"],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Search(lattice(), **options)
+
+
 def test_there_is_no_result_before_the_first_edge():
     search = Search(lattice(lengths=2, rates=1))
     assert search.path() is None

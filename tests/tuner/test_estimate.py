@@ -107,7 +107,7 @@ def test_loader_without_a_length_is_named(tmp_path):
         def train_dataloader(self):
             return DataLoader(Endless(), 8)
 
-    with pytest.raises(ValueError, match="`--dry-run` must know how many batches an epoch has"):
+    with pytest.raises(ValueError, match="An estimate must know how many batches an epoch has"):
         measure_state(toy.tuner(tmp_path, data=Stream).spec.recipe, {})
 
 

@@ -11,9 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from lightning_opplan.planning.graph import Edge
-from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.outcome import EdgeOutcome, Progress
 from lightning_opplan.tuner.edges.checkpoints import save_weights
-from lightning_opplan.tuner.edges.folder import Progress
 from lightning_opplan.tuner.edges.job import EdgeJob
 from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.ranks import Ranks

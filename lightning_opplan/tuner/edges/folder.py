@@ -5,12 +5,9 @@ import shutil
 from pathlib import Path
 
 from lightning_opplan.files import remove_partial, write_json
-from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.outcome import EdgeOutcome, Progress
 
-__all__ = ["Progress", "TrainingFolder"]
-
-Progress = tuple[float, float | None, float | None]
-"""Epoch and value of an edge's last validation, and the knee as it was seen then."""
+__all__ = ["TrainingFolder"]
 
 
 class TrainingFolder:
@@ -38,6 +35,7 @@ class TrainingFolder:
         if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == {"plan": plan}:
             return
         shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)  # fails if anything is left that would be taken for this plan's
         write_json(mark, {"plan": plan})
 
     def finish(self, outcome: EdgeOutcome) -> None:

@@ -108,7 +108,10 @@ class UntilKnee(KneeStopping):
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        self._pause_after(trainer, trainer.current_epoch + 1)
+        epoch = trainer.current_epoch + 1
+        self._pause_after(trainer, epoch)
+        if self._is_paused and epoch not in self._kept:  # it was not validated at its end
+            save_checkpoint_atomically(trainer, os.path.join(self._folder, "pause.ckpt"))
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

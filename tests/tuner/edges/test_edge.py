@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.journal import PlanRecord
@@ -115,6 +116,43 @@ def test_least_epochs_go_before_a_pause(tmp_path):
     trainer = partial(Trainer, accelerator="cpu", logger=False, max_epochs=12, min_epochs=6)
     paused = Runner(tmp_path, trainer=trainer)(2)
     assert (paused.is_paused, paused.epochs_run) == (True, 6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"check_val_every_n_epoch": 2}, {"val_check_interval": 6}], ids=["every 2nd", "within"]
+)
+def test_pause_at_an_epoch_that_is_not_validated_at_its_end_loses_nothing(tmp_path, options):
+    epochs = []
+
+    class Counting(toy.Classifier):
+        def on_train_epoch_start(self):
+            epochs.append(self.trainer.current_epoch)
+
+    trainer = partial(Trainer, accelerator="cpu", logger=False, max_epochs=12, **options)
+    whole = Runner(tmp_path / "whole", trainer=trainer)
+    expected = whole(None)
+    runner = Runner(tmp_path / "parts", trainer=trainer, model=Counting)
+    for until in (3, 5, 6):
+        assert runner(until).epochs_run == until
+    assert epochs == [0, 1, 2, 3, 4, 5]
+    assert replace(runner(None), seconds=0.0) == replace(expected, seconds=0.0)
+
+
+def test_pause_does_not_show_in_what_other_callbacks_see(tmp_path):
+    seen = []
+
+    class Looking(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen.append(trainer.current_epoch)
+
+    class Late(Looking, Checkpoint):
+        """Called after all other callbacks."""
+
+    def trainer(callbacks, **options):
+        return Trainer(accelerator="cpu", logger=False, max_epochs=3, callbacks=[*callbacks, Late()], **options)
+
+    Runner(tmp_path, trainer=trainer)(3)
+    assert seen == [0, 1, 2]
 
 
 class InPieces(Search):
