@@ -251,10 +251,9 @@ def _publish(spec: SearchSpec, path: OptimizationPath) -> None:
     if spec.kind == "plan":  # the states of a grid or a study are not those of the plan
         path.save(spec.dirpath / "path.yaml")
     write_report(spec.dirpath)
-    if (
-        spec.kind != "plan" and Journal.of(spec.dirpath.parent).file.is_file()
-    ):  # where they are compared with their plan
-        write_report(spec.dirpath.parent)
+    plan = spec.dirpath.parent
+    if spec.kind != "plan" and Journal.of(plan).file.is_file():  # its report compares them with it
+        write_report(plan)
 
 
 @contextmanager
