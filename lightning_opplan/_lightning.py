@@ -9,13 +9,16 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
 __all__ = [
     "OpenCLI",
+    "averaged_model",
     "callbacks_of",
     "finish_loggers",
     "has_reached_a_limit",
@@ -91,6 +94,11 @@ def remove_callbacks(trainer: Trainer, is_unwanted: Callable[[Callback], bool]) 
 def state_key(callback: Callback, **arguments: Any) -> str:
     """Return the name of a callback's state in a checkpoint: its class and some of its arguments."""
     return callback._generate_state_key(**arguments)
+
+
+def averaged_model(callback: WeightAveraging) -> AveragedModel | None:
+    """Return the averaged model of a callback; ``None`` outside of a fit."""
+    return callback._average_model
 
 
 def finish_loggers(trainer: Trainer) -> None:

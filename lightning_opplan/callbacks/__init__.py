@@ -2,5 +2,6 @@
 
 from lightning_opplan.callbacks.freeze_batch_norm import FreezeBatchNorm
 from lightning_opplan.callbacks.knee_stopping import KneeStopping
+from lightning_opplan.callbacks.weight_averaging import GrowingWeightAveraging
 
-__all__ = ["FreezeBatchNorm", "KneeStopping"]
+__all__ = ["FreezeBatchNorm", "GrowingWeightAveraging", "KneeStopping"]

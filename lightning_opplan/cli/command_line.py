@@ -1,8 +1,9 @@
-"""The command line: LightningCLI with `plan`, `follow`, `grid`, `study`, `report` and `cache` beside its own."""
+"""The command line: LightningCLI with `plan`, `deliver`, `control`, `follow` and others beside its own."""
 
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -22,23 +23,38 @@ from lightning_opplan.data.cache_command import write_cache
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.options import GraphOptions, PlanOptions
-from lightning_opplan.planning.path import OptimizationPath
-from lightning_opplan.reporting import comparison_of, comparison_tables, cost_tables, write_report
+from lightning_opplan.planning.path import OptimizationPath, plain_setting
+from lightning_opplan.planning.schedule import Anneal
+from lightning_opplan.reporting import (
+    comparison_of,
+    comparison_tables,
+    cost_tables,
+    tested_of,
+    tested_table,
+    verdict,
+    write_report,
+)
 from lightning_opplan.tuner import (
+    Delivered,
     PathSearchTuner,
     SearchResult,
     estimate_cost,
     follow_path,
+    predict_ensemble,
+    run_control,
+    run_delivery,
     run_grid,
     run_study,
+    score_ensemble,
 )
 from lightning_opplan.tuner.edges.recipe import Experiment
 
 __all__ = ["OpplanCLI"]
 
-_OWN_COMMANDS: Final = ("plan", "follow", "grid", "study", "report", "cache")
-_OF_PLAN_ALONE: Final = ("plan", "grid", "study")
+_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", "report", "cache")
+_OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
+_WITH_ENSEMBLES: Final = ("test", "predict")
 
 
 class _Commands:
@@ -47,14 +63,27 @@ class _Commands:
     def plan(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Search for the best path through the states of `plan.graph`; started again, resume."""
 
-    def follow(self, model: LightningModule, path: str, datamodule: LightningDataModule | None = None) -> None:
+    def follow(
+        self,
+        model: LightningModule,
+        path: str,
+        datamodule: LightningDataModule | None = None,
+        anneal: Anneal | None = None,
+    ) -> None:
         """Train along a path on all training data; started again, resume.
 
         Args:
             model: The model.
             path: YAML file of the path.
             datamodule: The data.
+            anneal: How the rate falls at the end, in place of what the path says.
         """
+
+    def deliver(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train what `plan` found anew, on all data, for the rest of the budget; started again, resume."""
+
+    def control(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train what nobody plans, for the cost of search and delivery, to compare with; started again, resume."""
 
     def grid(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Train the hand-tuned grid of the paper, to compare with; started again, resume."""
@@ -105,6 +134,12 @@ class OpplanCLI(OpenCLI):
         """What this was made of, without the words of the command line."""
         self.result: SearchResult | None = None
         """What `plan` found."""
+        self.delivered: Delivered | None = None
+        """What `deliver` or `control` trained."""
+        self.scores: dict[str, Any] = {}
+        """What `test` measured of an ensemble."""
+        self.predictions: list[Any] = []
+        """What `predict` returned for an ensemble."""
         super().__init__(*args, **kwargs)
 
     @staticmethod
@@ -131,12 +166,17 @@ class OpplanCLI(OpenCLI):
     @override
     def command_parser(self, klass: type, subcommand: str, **options: Any) -> LightningArgumentParser:
         if subcommand not in (*_OF_PLAN_ALONE, "report"):
-            return super().command_parser(klass, subcommand, **options)
+            parser = super().command_parser(klass, subcommand, **options)
+            if subcommand in _WITH_ENSEMBLES:
+                parser.add_argument("--ensemble", type=str | None, help="File of networks whose scores are averaged.")
+            return parser
         parser = self.init_parser(**options)
         if subcommand == "report":
             parser.add_argument("dirpath", type=str, help="Folder of the search.")
             return parser
         self.add_all_arguments(parser)
+        if subcommand == "deliver":
+            parser.add_argument("--members", type=int | None, help="Trainings per branch, as `plan.delivery.members`.")
         if subcommand == "plan":
             parser.add_argument(
                 "--dry-run",
@@ -156,13 +196,15 @@ class OpplanCLI(OpenCLI):
 
     @override
     def instantiate_classes(self) -> None:
-        if self.subcommand not in _OWN_COMMANDS:
+        if self.subcommand not in _OWN_COMMANDS and not self._is_of_ensemble(self.subcommand):
             super().instantiate_classes()
 
     @override
     def run_command(self, subcommand: str) -> None:
         if subcommand in _OWN_COMMANDS:
             getattr(self, subcommand)()
+        elif self._is_of_ensemble(subcommand):
+            self._score(subcommand)
         else:
             super().run_command(subcommand)
 
@@ -195,9 +237,59 @@ class OpplanCLI(OpenCLI):
         self.result = run_study(self._tuner(options))
         self._compare(Path(options.dirpath), "study")
 
+    def deliver(self) -> None:
+        """Train what `plan` found anew, on all data; `delivered` holds it afterwards."""
+        options = self.plan_options()
+        members = self.value_of("members") or options.delivery.members
+        self.delivered = run_delivery(
+            self._tuner(options), members=members, anneal=options.delivery.anneal, setting=options.final_setting
+        )
+        self._name_ensembles(Path(options.dirpath))
+
+    def control(self) -> None:
+        """Train what nobody plans, for the same cost; `delivered` holds it afterwards."""
+        options = self.plan_options()
+        self.delivered = run_control(
+            self._tuner(options), schedules=options.control.schedules, setting=options.final_setting
+        )
+        self._name_ensembles(Path(options.dirpath))
+
+    def _name_ensembles(self, folder: Path) -> None:
+        if not self._is_first() or self.delivered is None:
+            return
+        print(f"Weights: {os.path.relpath(self.delivered.weights)}")
+        for file in self.delivered.ensembles.values():
+            print(f"Test:    opplan test --config … --ensemble {os.path.relpath(file)}")
+        print(f"Report:  {folder / 'report.html'}")
+
+    def _show_tests(self, folder: Path) -> None:
+        """Print what was tested, and which was ahead, if anything was."""
+        rows = tested_of(folder)
+        if any(row.value is not None for row in rows):
+            Console().print(tested_table(rows))
+            sentence = verdict(rows, Journal.of(folder).read()[0].mode)
+            if sentence is not None:
+                print(sentence)
+
+    def _is_of_ensemble(self, subcommand: str | None) -> bool:
+        return subcommand in _WITH_ENSEMBLES and self.value_of("ensemble") is not None
+
+    def _score(self, subcommand: str) -> None:
+        """Test, or predict with, the mean of several networks' scores."""
+        file, recipe = Path(self.value_of("ensemble")), ConfigRecipe(self)
+        if subcommand == "predict":
+            self.predictions = predict_ensemble(file, recipe)
+            return
+        self.scores = score_ensemble(file, recipe, progress=lambda sentence: print(sentence, flush=True))
+        plan = file.absolute().parent
+        for folder in (plan, plan.parent):  # whose report has what was tested
+            if self._is_first() and Journal.of(folder).file.is_file():
+                write_report(folder)
+                self._show_tests(folder)
+
     def _tuner(self, options: PlanOptions) -> PathSearchTuner:
         return PathSearchTuner(
-            options.graph.build(),
+            options.graph.build() if options.budget is None else options.graph.space(),
             recipe=ConfigRecipe(self),
             monitor=options.monitor,
             mode=options.mode,
@@ -209,7 +301,7 @@ class OpplanCLI(OpenCLI):
 
     def _estimate(self, tuner: PathSearchTuner, graph: GraphOptions, epochs: Sequence[int]) -> None:
         """Print what the search would cost, beside the hand-tuned grid where there could be one."""
-        axes = graph.built_axes()
+        axes = graph.built_axes() if tuner.spec.arms is None else []
         grid = hand_tuned_trainings(axes=axes, branches=graph.branches, epochs=epochs) if len(axes) > 1 else ()
         cost = estimate_cost(tuner, trainings=grid)
         if self._is_first():
@@ -233,14 +325,17 @@ class OpplanCLI(OpenCLI):
         """Train along a path."""
         options = self.plan_options()
         path = OptimizationPath.load(self.value_of("path"))
-        if options.graph.axes is not None or options.graph.states is not None:
+        if options.budget is None and (options.graph.axes is not None or options.graph.states is not None):
             path.check(options.graph.build())
+        if self.value_of("anneal") is not None:
+            path = replace(path, anneal=Anneal(**vars(self.value_of("anneal"))))
         folder, recipe = Path(options.dirpath) / "follow", ConfigRecipe(self)
         weights = follow_path(path, recipe, dirpath=folder, setting=options.final_setting, seed=self._seed())
         if not self._is_first():
             return
         # The network is to be tested as it was trained at last: sampled alike, for one.
-        config = recipe.save({**path.steps[-1].setting, **options.final_setting}, folder / "config.yaml")
+        setting = {**plain_setting(path.steps[-1].setting), **options.final_setting}
+        config = recipe.save(setting, folder / "config.yaml")
         file = os.path.relpath(weights)
         print(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
 
@@ -249,6 +344,7 @@ class OpplanCLI(OpenCLI):
         folder = Path(self.value_of("dirpath"))
         file = write_report(folder)
         Console().print(comparison_tables(comparison_of(folder)))
+        self._show_tests(folder)
         print(f"Report:  {file}")
 
     def cache(self) -> None:

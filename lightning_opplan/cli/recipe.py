@@ -21,6 +21,8 @@ _SHOWN_ONLY: Final = (
 )  # fmt: skip
 """Arguments of the Trainer that a result does not depend on."""
 
+_ABSENT: Final = object()
+
 
 class CommandLine(Protocol):
     """What a recipe needs of an `OpplanCLI`.
@@ -101,6 +103,17 @@ class ConfigRecipe:
         for name in _SHOWN_ONLY:
             config["trainer"].pop(name, None)
         return config
+
+    def values_of(self, keys: Iterable[str]) -> Setting:
+        """See `Recipe`."""
+        found = {}
+        for key in keys:
+            node: Any = self.base
+            for name in key.split("."):
+                node = _arguments(node).get(name, _ABSENT) if isinstance(node, dict) else _ABSENT
+            if node is not _ABSENT:
+                found[key] = deepcopy(node)
+        return found
 
     def _merged(self, setting: Setting) -> dict[str, Any]:
         config = deepcopy(self.base)

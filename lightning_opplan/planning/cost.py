@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lightning_opplan.planning.graph import START, Edge, split_route
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.search import Search
 
@@ -38,6 +39,7 @@ class StateCost:
         train_seconds: Seconds per training batch, its loading included.
         val_seconds: Seconds per validation batch.
         clip_frames: Frames of clips per epoch, on all devices; samples, where batches hold no clips.
+        num_samples: Samples per epoch, on all devices.
         weights: Bytes of the weights.
         devices: Devices it was measured on.
         max_epochs: Epochs that the Trainer allows.
@@ -48,6 +50,7 @@ class StateCost:
     train_seconds: float
     val_seconds: float
     clip_frames: float
+    num_samples: float
     weights: int
     devices: int
     max_epochs: int | None
@@ -101,7 +104,7 @@ class CostEstimate:
     grid_trainings: int
 
 
-def critical_path(search: Search, lengths: Mapping[Edge, float]) -> tuple[Edge, ...]:
+def critical_path(search: Search | Halving, lengths: Mapping[Edge, float]) -> tuple[Edge, ...]:
     """Return the longest chain of edges that have to run one after the other.
 
     Args:
@@ -116,22 +119,29 @@ def critical_path(search: Search, lengths: Mapping[Edge, float]) -> tuple[Edge, 
     return max(chains.values(), key=lambda chain: chain[0])[1]
 
 
-def schedule_bound(search: Search, lengths: Mapping[Edge, float], num_workers: int) -> float:
+def schedule_bound(search: Search | Halving, lengths: Mapping[Edge, float], num_workers: int) -> float:
     """Return the time that no schedule on so many workers can beat."""
     longest = sum(lengths[edge] for edge in critical_path(search, lengths))
     return max(longest, sum(lengths.values()) / num_workers)
 
 
-def makespan(search: Search, lengths: Mapping[Edge, float], num_workers: int) -> float:
-    """Return the time that a search takes on so many workers, from its beginning, in the order of its own choice."""
+def makespan(search: Search | Halving, lengths: Mapping[Edge, float], num_workers: int) -> float:
+    """Return the time that a search takes on so many workers, from its beginning, in the order of its own choice.
+
+    For a search with a budget this is the bound that no order can beat: its arms wait for each other at every rung.
+    """
+    if isinstance(search, Halving):
+        return schedule_bound(search, lengths, num_workers)
     return _simulated(search, lengths, num_workers)[0]
 
 
-def parallel_width(search: Search) -> int:
+def parallel_width(search: Search | Halving) -> int:
     """Return how many edges run at once at most, when all take equally long and there is a worker for each.
 
     As if none raced: those that wait for another one in this simulation may not when edges take unequally long.
     """
+    if isinstance(search, Halving):
+        return len(search.arms.arms)
     search = Search(search.graph, mode=search.mode, beam=search.beam)
     return _simulated(search, dict.fromkeys(search.edges, 1.0), len(search.edges))[1]
 

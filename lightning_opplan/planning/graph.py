@@ -59,11 +59,13 @@ class Axis:
         settings: One setting per step, all over the same configuration keys.
         reversible: Whether the axis may step back by one while another one advances (the paper's extended
             graph: shorter clips and a lower rate at once).
+        protect: Whether a budgeted search keeps one arm of every step to its end.
     """
 
     name: str
     settings: Sequence[Setting]
     reversible: bool = False
+    protect: bool = False
 
     def __post_init__(self) -> None:
         if not self.settings:
@@ -91,6 +93,8 @@ class TransitionGraph:
         edges: `Edge` tuples, ordered by child and then by parent.
         settings: The setting of each state, empty for ``"start"``.
         finals: The final state of each branch, by the branch's name.
+        axes: What a lattice was made of; empty where edges are written out.
+        branches: The same.
 
     Raises:
         ValueError: If the graph has a cycle, an unknown or unreachable state, or no final state.
@@ -140,6 +144,8 @@ class TransitionGraph:
         if not finals:
             raise ValueError("`finals` must name at least one state, got none: a search needs an end.")
         self.finals: Mapping[str, str] = MappingProxyType(dict(finals))
+        self.axes: tuple[Axis, ...] = ()
+        self.branches: Mapping[str, Setting] = {}
 
     @classmethod
     def lattice(
@@ -203,7 +209,9 @@ class TransitionGraph:
                 for following in _advances(position, axes)
             ]
         finals = {branch: f"{branch}/{_label(sizes)}" for branch in branches or ()} or {"final": _label(sizes)}
-        return cls(settings, edges, finals=finals)
+        graph = cls(settings, edges, finals=finals)
+        graph.axes, graph.branches = tuple(axes), dict(branches or {})
+        return graph
 
     def parents(self, state: str) -> tuple[str, ...]:
         """Return the parents of a state, in topological order."""

@@ -4,14 +4,14 @@ References:
     Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 5.3, Tables 3 and 5.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from lightning_opplan.planning.graph import START, Axis, Setting, TransitionGraph
+from lightning_opplan.planning.graph import Axis, Setting
+from lightning_opplan.planning.schedule import CONSTANT, Anneal, FixedStage
 
-__all__ = ["EPOCHS", "Decay", "FixedStage", "HandTuned", "hand_tuned_graph", "hand_tuned_trainings", "training_table"]
+__all__ = ["EPOCHS", "Decay", "HandTuned", "hand_tuned_trainings", "training_table"]
 
 Decay = Literal["step", "cosine"]
 
@@ -19,33 +19,7 @@ EPOCHS: Final = (128, 192, 256, 320, 384)
 """Epochs of a whole training that the paper's grid tries (section 5.3)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FixedStage:
-    """A part of a training whose epochs are given beforehand.
-
-    Attributes:
-        epochs: Epochs to train.
-        offset: Epochs of the training before it.
-        total: Epochs of the whole training.
-        decay: ``"cosine"`` lets the learning rate fall along half a cosine over the whole training; with ``"step"``
-            it is what the setting says.
-    """
-
-    epochs: int
-    offset: int
-    total: int
-    decay: Decay = "step"
-
-    def rate_factor(self, epoch: float) -> float:
-        """Return what the learning rate is multiplied by after `epoch` epochs of the stage.
-
-        Example:
-            >>> FixedStage(epochs=5, offset=5, total=10, decay="cosine").rate_factor(0.0)
-            0.5
-        """
-        if self.decay == "step":
-            return 1.0
-        return round(0.5 * (1.0 + math.cos(math.pi * (self.offset + epoch) / self.total)), 12)
+_COSINE: Final = Anneal(share=1.0, shape="cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +29,8 @@ class HandTuned:
     Attributes:
         branch: The branch, empty if there are none.
         steps: Positions on the first axis that it goes through, from 1: ``(1, 3)`` is the paper's l1 → l3.
-        decay: How the learning rate falls.
+        decay: ``"cosine"`` lets the learning rate fall along half a cosine over the whole training; with ``"step"``
+            it is what the settings say.
         epochs: Epochs of the whole training.
         stages: Settings and epochs, in order.
     """
@@ -122,23 +97,6 @@ def hand_tuned_trainings(
     return tuple(trainings)
 
 
-def hand_tuned_graph(trainings: Sequence[HandTuned]) -> tuple[TransitionGraph, dict[str, FixedStage]]:
-    """Return the grid as a graph of chains, one for each training, and the epochs of each state."""
-    settings: dict[str, Setting] = {}
-    edges: list[tuple[str, str]] = []
-    stages: dict[str, FixedStage] = {}
-    finals: dict[str, str] = {}
-    for training in trainings:
-        before = START
-        for number, (setting, stage) in enumerate(training.stages, start=1):
-            state = f"{training.name}/{number}"
-            settings[state], stages[state] = setting, stage
-            edges.append((before, state))
-            before = state
-        finals[training.name] = before
-    return TransitionGraph(settings, edges, finals=finals), stages
-
-
 def training_table(trainings: Sequence[HandTuned]) -> dict[str, Any]:
     """Return the trainings as plain JSON values, by name: what a report needs to tell them apart."""
     return {
@@ -160,6 +118,7 @@ def _stages(num_lengths: int, num_rates: int, total: int, decay: Decay) -> list[
     for end in sorted({*length_ends, *rate_ends}):
         length = next(index for index, limit in enumerate(length_ends) if end <= limit)
         level = next(index for index, limit in enumerate(rate_ends) if end <= limit)
-        stages.append((length, level, FixedStage(epochs=end - begin, offset=begin, total=total, decay=decay)))
+        anneal = CONSTANT if decay == "step" else _COSINE
+        stages.append((length, level, FixedStage(epochs=end - begin, offset=begin, total=total, anneal=anneal)))
         begin = end
     return stages

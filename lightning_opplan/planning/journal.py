@@ -1,8 +1,9 @@
 """The journal of a search: append-only JSON lines, from which the whole search can be rebuilt.
 
 The first line describes the plan, every further line an edge that has finished or has been paused (or, after a loss,
-its weights trained again). A line is written with one call, flushed and synced before the search goes on; a kill can
-tear the last line only, and a torn last line is left out when reading and cut off before the next one is written.
+its weights trained again), or another budget. A line is written with one call, flushed and synced before the search
+goes on; a kill can tear the last line only, and a torn last line is left out when reading and cut off before the next
+one is written.
 """
 
 import hashlib
@@ -17,15 +18,17 @@ from lightning_opplan.files import replacing
 from lightning_opplan.messages import first_difference
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge, TransitionGraph
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.knee import KneeRule
-from lightning_opplan.planning.options import SearchOptions
+from lightning_opplan.planning.options import BudgetOptions, SearchOptions
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.search import Search
+from lightning_opplan.planning.space import Arms
 
 __all__ = ["Journal", "JournalError", "Kind", "PlanRecord"]
 
-Kind = Literal["plan", "grid", "study"]
-"""What a journal is of: a search, the hand-tuned grid, or the variants of a path."""
+Kind = Literal["plan", "grid", "study", "deliver", "control"]
+"""What a journal is of: a search, the hand-tuned grid, the variants of a path, the delivery, or the control."""
 
 _SCHEMA: Final = 3
 """Schemas 1 (of before executors and presets) and 2 (of before pauses) are read and brought to this one."""
@@ -46,7 +49,8 @@ class PlanRecord:
         seed: Seed of the plan.
         kind: What the journal is of.
         trainings: What the report of a grid or a study says of its trainings, by name.
-        options: Options of the search; those that results do not depend on are not kept.
+        arms: For a search with a budget, the settings that it tries.
+        options: Options of the search; those that results do not depend on are not kept, but for the budget.
         experiment: Everything else that the result depends on (the resolved configuration), as plain JSON values.
     """
 
@@ -56,6 +60,7 @@ class PlanRecord:
     seed: int
     kind: Kind = "plan"
     trainings: Mapping[str, Any] = field(default_factory=dict)
+    arms: Arms | None = None
     options: SearchOptions = field(default_factory=SearchOptions)
     experiment: Mapping[str, Any]
 
@@ -72,22 +77,41 @@ class PlanRecord:
             "edges": [list(e) for e in self.graph.edges],
             "finals": dict(self.graph.finals),
         }
-        content = {name: value for name, value in vars(self).items() if name != "options"}
+        content = {name: value for name, value in vars(self).items() if name not in ("options", "arms")}
         content |= {"graph": graph, "knee": vars(self.options.rule), "search": self.options.decisive()}
+        if self.arms is not None:
+            content["arms"] = self.arms.to_dict()
         plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
         return plain
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "PlanRecord":
-        """Build the record from what `to_dict` returns."""
+    def from_dict(cls, content: Mapping[str, Any], budget: Mapping[str, Any] | None = None) -> "PlanRecord":
+        """Build the record from what `to_dict` returns, and the amounts of its budget."""
         graph = content["graph"]
         rebuilt = TransitionGraph(graph["settings"], [tuple(edge) for edge in graph["edges"]], finals=graph["finals"])
-        options = SearchOptions(knee=KneeRule(**_known(KneeRule, content["knee"])), **content["search"])
-        return cls(**{**_known(cls, content), "graph": rebuilt, "options": options})
+        search = dict(content["search"])
+        if budget is not None:
+            decisive = {name: value for name, value in search["budget"].items() if name != "unit"}
+            search["budget"] = BudgetOptions(**{**decisive, **budget})
+        options = SearchOptions(knee=KneeRule(**_known(KneeRule, content["knee"])), **search)
+        arms = None if content.get("arms") is None else Arms.from_dict(content["arms"], rebuilt.settings)
+        return cls(**{**_known(cls, content), "graph": rebuilt, "options": options, "arms": arms})
 
-    def search(self, outcomes: Iterable[EdgeOutcome] = ()) -> Search:
+    def search(self, outcomes: Iterable[EdgeOutcome] = ()) -> "Search | Halving":
         """Return the search that this describes, told some outcomes."""
-        options = self.options
+        options, budget = self.options, self.options.budget
+        if self.arms is not None and budget is not None:
+            return Halving(
+                self.arms,
+                budget=budget.amount * budget.search_share,
+                unit=budget.unit,
+                mode=self.mode,
+                eta=budget.eta,
+                moves=budget.moves,
+                is_delivered=budget.search_share < 1,
+                seed=self.seed,
+                outcomes=outcomes,
+            )
         return Search(self.graph, mode=self.mode, beam=options.beam, racing=options.racing, outcomes=outcomes)
 
 
@@ -106,7 +130,7 @@ class Journal:
         """Return the journal of the search in a folder."""
         return cls(Path(dirpath, "journal.jsonl"))
 
-    def read(self) -> tuple[PlanRecord, Search]:
+    def read(self) -> "tuple[PlanRecord, Search | Halving]":
         """Read the plan, and where its search stands.
 
         Raises:
@@ -120,7 +144,11 @@ class Journal:
         finished: dict[Edge, EdgeOutcome] = {}
         paused: dict[Edge, EdgeOutcome] = {}
         for number, line in enumerate(lines[1:], start=2):
-            outcome = _outcome(self.file, number, content := _parsed(self.file, number, line))
+            content = _parsed(self.file, number, line)
+            if content.get("type") == "budget":
+                plan = _plan(self.file, lines[0], content["budget"])
+                continue
+            outcome = _outcome(self.file, number, content)
             if outcome.is_paused:
                 paused[outcome.edge] = outcome
             elif content["type"] == "weights" and outcome.edge in finished:
@@ -132,10 +160,12 @@ class Journal:
         except ValueError as error:
             raise JournalError(f"{self.file} has an edge that its graph has not: {error}") from error
 
-    def open(self, plan: PlanRecord) -> Search:
+    def open(self, plan: PlanRecord) -> "Search | Halving":
         """Start the journal of a plan, or go on with it.
 
         A journal of another plan that knows of no edge yet is begun anew: it records nothing that could be lost.
+
+        With another amount of its budget, the same search goes on.
 
         Returns:
             The search, where it stands.
@@ -145,7 +175,7 @@ class Journal:
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
         if not self._complete_lines():
-            self._append({"type": "plan", "schema": _SCHEMA, **plan.to_dict()})
+            self._append(_first_record(plan))
             return plan.search()
         known, search = self.read()
         self._migrate(known)
@@ -158,7 +188,9 @@ class Journal:
                 f"{self.file} is the journal of another plan: {difference}. "
                 "Choose another directory, or restore the configuration to go on with this one."
             )
-        return search
+        if plan.options.budget != known.options.budget:
+            self._append({"type": "budget", "budget": _amounts(plan)})
+        return plan.search(search.known)
 
     def append(self, outcome: EdgeOutcome) -> None:
         """Record an edge that has finished or has been paused. When this returns, it is on the disk.
@@ -177,7 +209,7 @@ class Journal:
         first, *others = self._complete_lines()
         if json.loads(first)["schema"] == _SCHEMA:
             return
-        record = json.dumps({"type": "plan", "schema": _SCHEMA, **plan.to_dict()}, allow_nan=False, ensure_ascii=False)
+        record = json.dumps(_first_record(plan), allow_nan=False, ensure_ascii=False)
         with replacing(self.file) as partial:
             partial.write_bytes(record.encode() + b"\n" + b"".join(others))
 
@@ -212,7 +244,16 @@ class Journal:
         return [line for line in self.file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def _plan(file: Path, line: bytes) -> PlanRecord:
+def _first_record(plan: PlanRecord) -> dict[str, Any]:
+    return {"type": "plan", "schema": _SCHEMA, **plan.to_dict(), "budget": _amounts(plan)}
+
+
+def _amounts(plan: PlanRecord) -> dict[str, Any] | None:
+    budget = plan.options.budget
+    return None if budget is None else budget.amounts()
+
+
+def _plan(file: Path, line: bytes, budget: Mapping[str, Any] | None = None) -> PlanRecord:
     content = _parsed(file, 1, line)
     if content.get("type") != "plan":
         raise JournalError(f"{file}, line 1: must describe the plan, got a line of type {content.get('type')!r}.")
@@ -222,7 +263,8 @@ def _plan(file: Path, line: bytes) -> PlanRecord:
             "Go on with the version that wrote it, or choose another directory."
         )
     try:
-        return PlanRecord.from_dict(content if content["schema"] == _SCHEMA else _upgraded(content))
+        budget = budget or content.get("budget")
+        return PlanRecord.from_dict(content if content["schema"] == _SCHEMA else _upgraded(content), budget)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise JournalError(f"{file}, line 1: does not describe a plan ({error!r}).") from error
 

@@ -6,13 +6,19 @@ from typing import Any, Final, Literal, get_args
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Axis, TransitionGraph
+from lightning_opplan.planning.halving import Unit
 from lightning_opplan.planning.hand_tuned import EPOCHS
 from lightning_opplan.planning.knee import KneeRule, ValueKind
+from lightning_opplan.planning.schedule import Anneal
+from lightning_opplan.planning.space import SearchSpace
 
 __all__ = [
     "EXECUTORS",
     "PRESETS",
     "AxisOptions",
+    "BudgetOptions",
+    "ControlOptions",
+    "DeliveryOptions",
     "ExecutorOptions",
     "GraphOptions",
     "GridOptions",
@@ -48,11 +54,13 @@ class AxisOptions:
         name: What the axis is called.
         settings: One setting per step, from how training starts to how it ends.
         reversible: Whether it may step back by one while another axis advances.
+        protect: Whether a budgeted search keeps one arm of every step to its end.
     """
 
     name: str
     settings: list[dict[str, Any]]
     reversible: bool = False
+    protect: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +74,7 @@ class GraphOptions:
         states: Settings of states by name, in place of `axes`.
         edges: Pairs of parent and child state, with `states`; the parent of a first state is "start".
         finals: Final state of each branch, with `states`; by default every state without a child.
+        choices: Values without an order by configuration key, such as weight decays; for a search with a `budget`.
     """
 
     axes: list[AxisOptions] | None = None
@@ -74,10 +83,26 @@ class GraphOptions:
     states: dict[str, dict[str, Any]] | None = None
     edges: list[tuple[str, str]] | None = None
     finals: dict[str, str] | None = None
+    choices: dict[str, list[Any]] | None = None
 
     def built_axes(self) -> list[Axis]:
         """Return the axes."""
-        return [Axis(axis.name, axis.settings, reversible=axis.reversible) for axis in self.axes or ()]
+        return [
+            Axis(axis.name, axis.settings, reversible=axis.reversible, protect=axis.protect)
+            for axis in self.axes or ()
+        ]
+
+    def space(self) -> SearchSpace:
+        """Build the space of a budgeted search.
+
+        Raises:
+            ValueError: If states are written out, or there is nothing to choose from.
+        """
+        if self.states is not None:
+            raise ValueError(
+                "`plan.graph` must have `axes`, `branches` or `choices` for a search with a budget, got `states`."
+            )
+        return SearchSpace(axes=self.built_axes(), branches=self.branches or {}, choices=self.choices or {})
 
     def build(self) -> TransitionGraph:
         """Build the graph.
@@ -85,12 +110,76 @@ class GraphOptions:
         Raises:
             ValueError: If neither or both ways to write a graph are used, or the graph is not sound.
         """
+        if self.choices:
+            raise ValueError(
+                "`plan.graph.choices` must be left out without a `plan.budget`, got "
+                f"{', '.join(self.choices)}. The paper's search knows ordered axes only."
+            )
         if (self.axes is None) == (self.states is None):
             given = "neither" if self.axes is None else "both"
             raise ValueError(f"`plan.graph` must have `axes`, or `states` and `edges`, got {given}.")
         if self.axes is not None:
             return TransitionGraph.lattice(axes=self.built_axes(), branches=self.branches, starts=self.starts)
         return TransitionGraph(self.states or {}, self.edges or [], finals=self.finals)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """What a search and the delivery of what it found may spend, in one of three units.
+
+    Args:
+        epochs: Epochs over the training part; one over more data counts as so many times more.
+        gpu_hours: Hours, times devices.
+        clip_frames: Frames of clips trained on (samples, where batches hold no clips).
+        search_share: Share of it for the search. `opplan deliver` spends the rest on training the winner anew, on all
+            data; 1 if it is not going to.
+        arms: Settings to begin with; by default 18, 12 where at most two rates are given, and fewer where the budget
+            would give each of them less than eight epochs.
+        eta: Of so many arms one goes on, for so many times as long.
+        moves: How often the best arm is forked, in the last rung, into a setting one step away.
+    """
+
+    epochs: float | None = None
+    gpu_hours: float | None = None
+    clip_frames: float | None = None
+    search_share: float = 0.4
+    arms: int | None = None
+    eta: int = 3
+    moves: int = 0
+
+    def __post_init__(self) -> None:
+        given = {unit: getattr(self, unit) for unit in get_args(Unit) if getattr(self, unit) is not None}
+        if len(given) != 1 or not next(iter(given.values())) > 0:
+            raise ValueError(
+                f"`budget` must be a number above 0 of one of {', '.join(map(repr, get_args(Unit)))}, got {given!r}."
+            )
+        if not 0 < self.search_share <= 1:
+            raise ValueError(f"`budget.search_share` must be above 0 and at most 1, got {self.search_share!r}.")
+        if self.arms is not None and self.arms < 2:
+            raise ValueError(f"`budget.arms` must be at least 2, got {self.arms!r}.")
+        if self.eta < 2:
+            raise ValueError(f"`budget.eta` must be at least 2, got {self.eta!r}.")
+        if self.moves < 0:
+            raise ValueError(f"`budget.moves` must be at least 0, got {self.moves!r}.")
+
+    @property
+    def unit(self) -> Unit:
+        """What it is counted in."""
+        return next(unit for unit in get_args(Unit) if getattr(self, unit) is not None)
+
+    @property
+    def amount(self) -> float:
+        """All that may be spent."""
+        amount: float = getattr(self, self.unit)
+        return amount
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what makes another search of it; with another amount the same one goes on."""
+        return {"unit": self.unit, "arms": self.arms, "eta": self.eta, "moves": self.moves}
+
+    def amounts(self) -> dict[str, Any]:
+        """Return the rest, as plain JSON values."""
+        return {self.unit: self.amount, "search_share": self.search_share}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +199,8 @@ class SearchOptions:
         max_epochs_per_edge: Epochs of an edge at most.
         max_gpu_hours: Start no further edge once so many hours, times devices, are spent; the result is then the best
             so far.
+        budget: Search by halving under a budget, in place of the paper's search.
+        averaging: Validate, hand over and keep a moving average of the weights; a search with a budget always does.
         num_threads: Threads of torch per edge on the CPU. Sums are rounded otherwise with another number, so set it
             where results are to be equal to the last bit, wherever edges run.
         progress: Show the table of edges while the search runs.
@@ -122,6 +213,8 @@ class SearchOptions:
     beam: int = 1
     max_epochs_per_edge: int | None = None
     max_gpu_hours: float | None = None
+    budget: BudgetOptions | None = None
+    averaging: bool = False
     num_threads: int | None = None
     progress: bool = True
 
@@ -149,8 +242,9 @@ class SearchOptions:
 
     def decisive(self) -> dict[str, Any]:
         """Return the options that a result depends on, beside the knee rule, as plain JSON values."""
-        names = ("preset", "start_value", "value", "beam", "max_epochs_per_edge")
-        return {name: getattr(self, name) for name in names}
+        names = ("preset", "start_value", "value", "beam", "max_epochs_per_edge", "averaging")
+        decisive = {name: getattr(self, name) for name in names}
+        return decisive if self.budget is None else {**decisive, "budget": self.budget.decisive()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +294,35 @@ class GridOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeliveryOptions:
+    """How `opplan deliver` trains what a search has found anew.
+
+    Args:
+        members: Trainings per branch; by default as many as the budget allows, eight at most.
+        anneal: How the rate falls at the end; by default linearly over the last 30%, if nothing lowers it before.
+    """
+
+    members: int | None = None
+    anneal: Anneal | None = None
+
+    def __post_init__(self) -> None:
+        if self.members is not None and self.members < 1:
+            raise ValueError(f"`delivery.members` must be at least 1, got {self.members!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlOptions:
+    """What `opplan control` trains without any search.
+
+    Args:
+        schedules: How the rate falls: "linear" over the last 30%, "cosine" all the time. Each costs as much as search
+            and delivery together.
+    """
+
+    schedules: list[Literal["linear", "cosine"]] = field(default_factory=lambda: ["linear", "cosine"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanOptions(SearchOptions):
     """What to plan, how, and where to write it.
 
@@ -210,7 +333,9 @@ class PlanOptions(SearchOptions):
         graph: States and the edges between them.
         executor: Where edges run.
         grid: The hand-tuned trainings to compare with.
-        final_setting: Goes on top of every state's setting when a path is followed.
+        delivery: How the winner is trained anew.
+        control: What is trained without any search, for the same cost.
+        final_setting: Goes on top of every setting of a path that is followed, of a delivery and of a control.
     """
 
     dirpath: str = "runs/plan"
@@ -219,4 +344,6 @@ class PlanOptions(SearchOptions):
     graph: GraphOptions = field(default_factory=GraphOptions)
     executor: ExecutorOptions = field(default_factory=ExecutorOptions)
     grid: GridOptions = field(default_factory=GridOptions)
+    delivery: DeliveryOptions = field(default_factory=DeliveryOptions)
+    control: ControlOptions = field(default_factory=ControlOptions)
     final_setting: dict[str, Any] = field(default_factory=dict)

@@ -17,10 +17,12 @@ class Work:
         edge: The edge.
         until: The epoch, counted from the edge's beginning, after which it reports back even if it has not ended;
             ``None`` if it is to train to its own end.
+        since: The epoch of its parent whose weights it starts from; ``None`` for those that the parent ended with.
     """
 
     edge: Edge
     until: int | None = None
+    since: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class EdgeOutcome:
         num_samples: Samples trained on, on all devices.
         clip_frames: Frames of the clips trained on, on all devices; ``None`` where batches hold no clips.
         sha256: Checksum of the weights.
+        since: The epoch of its parent whose weights it started from, if those were not the last.
+        num_validation: Samples of a validation, on all devices.
+        chance: What always predicting the frequencies of the classes is worth, where it was measured.
     """
 
     edge: Edge
@@ -60,6 +65,9 @@ class EdgeOutcome:
     num_samples: int | None = None
     clip_frames: int | None = None
     sha256: str | None = None
+    since: int | None = None
+    num_validation: int | None = None
+    chance: float | None = None
 
     @property
     def device_seconds(self) -> float:

@@ -12,14 +12,17 @@ from lightning_opplan.files import write_text
 from lightning_opplan.messages import suggestion
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, Setting, TransitionGraph
+from lightning_opplan.planning.schedule import ANNEAL, CONSTANT, Anneal, FixedStage, annealed_state
 
-__all__ = ["OptimizationPath", "PathStep"]
+__all__ = ["OptimizationPath", "PathStep", "plain_setting", "stages_of"]
 
 _FORMAT: Final = 1
 _HEADER: Final = """\
 # An optimization path: train each state in turn, for its number of epochs, from the weights of the one before.
 # `opplan follow --path <this file>` trains along it. Epochs may be edited freely; states and settings must be those of
-# `plan.graph`, where the configuration has one. A state with 0 epochs keeps the weights.
+# `plan.graph`, where the configuration has one. A state with 0 epochs keeps the weights. `averaging: true` averages
+# the weights of each state, `anneal: {share: 0.3, shape: linear}` lets the rate fall to zero over the last 30% of all
+# epochs.
 """
 
 
@@ -49,12 +52,16 @@ class OptimizationPath:
         monitor: The metric that was planned for.
         mode: Whether a higher or a lower value of it is better.
         is_complete: Whether it leads to a final state; that of a search whose budget was spent may end before.
+        averaging: Whether weights are averaged along it, and the averages handed over and kept.
+        anneal: How the learning rate falls at its end; ``None`` leaves it as the settings say.
     """
 
     steps: tuple[PathStep, ...]
     monitor: str | None = None
     mode: Mode = "max"
     is_complete: bool = True
+    averaging: bool = False
+    anneal: Anneal | None = None
 
     @property
     def total_epochs(self) -> float:
@@ -106,6 +113,8 @@ class OptimizationPath:
             monitor=content.get("monitor"),
             mode=content.get("mode", "max"),
             is_complete=bool(content.get("complete", True)),
+            averaging=bool(content.get("averaging", False)),
+            anneal=None if content.get("anneal") is None else Anneal.of(content["anneal"]),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,8 +125,12 @@ class OptimizationPath:
             if step.value is not None:
                 entry["value"] = step.value
             steps.append({**entry, "set": dict(step.setting)})
-        whole = {} if self.is_complete else {"complete": False}
-        return {"format": _FORMAT, "monitor": self.monitor, "mode": self.mode, **whole, "steps": steps}
+        further: dict[str, Any] = {} if self.is_complete else {"complete": False}
+        if self.averaging:
+            further["averaging"] = True
+        if self.anneal is not None:
+            further["anneal"] = self.anneal.to_dict()
+        return {"format": _FORMAT, "monitor": self.monitor, "mode": self.mode, **further, "steps": steps}
 
     def save(self, file: str | os.PathLike[str]) -> Path:
         """Write the path as YAML, whole or not at all."""
@@ -160,6 +173,26 @@ class OptimizationPath:
 
     def __str__(self) -> str:
         return " → ".join(f"{step.state} × {step.epochs:g}" for step in self.steps)
+
+
+def plain_setting(setting: Setting) -> Setting:
+    """Return what of a setting is for the configuration: all but how the rate falls in its state."""
+    return {key: value for key, value in setting.items() if key != ANNEAL}
+
+
+def stages_of(path: OptimizationPath) -> tuple[FixedStage, ...]:
+    """Return the stages of a path: epochs, and how the rate falls over the whole path or within a state."""
+    stages, before, total = [], 0.0, path.total_epochs
+    for step in path.steps:
+        if step.setting.get(ANNEAL):
+            shape = annealed_state(step.setting[ANNEAL]).shape
+            whole = Anneal(share=1.0, shape=shape)
+            stages.append(FixedStage(epochs=step.epochs, offset=0, total=step.epochs or 1, anneal=whole))
+        else:
+            anneal = path.anneal or CONSTANT
+            stages.append(FixedStage(epochs=step.epochs, offset=before, total=total or 1, anneal=anneal))
+        before += step.epochs
+    return tuple(stages)
 
 
 def _step(number: int, entry: object) -> PathStep:

@@ -144,6 +144,16 @@ class Search:
         best = self._best(self.graph.finals.values())
         return best if best is not None or self.is_complete else self._best(self.graph.states[1:])
 
+    def outcome(self, edge: Edge) -> EdgeOutcome | None:
+        """Return what is known of an edge: what it came to, or how far it is."""
+        return self._outcomes.get(edge, self._paused.get(edge))
+
+    def paths(self, *, monitor: str | None = None) -> Mapping[str, OptimizationPath]:
+        """Return the best path of every branch whose final state has been reached."""
+        finals = self.graph.finals.items()
+        found = {branch: self.path(final, monitor=monitor) for branch, final in finals if final in self.leaders}
+        return {branch: path for branch, path in found.items() if path is not None}
+
     def parent(self, edge: Edge) -> Edge | None:
         """Return the edge whose weights a further one starts from, by what is decided; ``None`` from the start."""
         return None if edge.parent == START else self.winners[edge.parent]

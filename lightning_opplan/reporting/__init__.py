@@ -4,6 +4,7 @@ from lightning_opplan.reporting.comparison import comparison_of, comparison_tabl
 from lightning_opplan.reporting.costs import cost_tables
 from lightning_opplan.reporting.html import write_report
 from lightning_opplan.reporting.terminal import FollowDisplay, SearchDisplay, edge_table, path_table
+from lightning_opplan.reporting.tested import tested_of, tested_table, verdict
 
 __all__ = [
     "FollowDisplay",
@@ -13,5 +14,8 @@ __all__ = [
     "cost_tables",
     "edge_table",
     "path_table",
+    "tested_of",
+    "tested_table",
+    "verdict",
     "write_report",
 ]

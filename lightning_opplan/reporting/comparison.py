@@ -4,7 +4,7 @@ References:
     Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, Tables 3 and 5, section 5.4.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +13,23 @@ from rich.console import Group
 from rich.table import Table
 
 from lightning_opplan.planning.cost import in_thousands
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.search import Search, probability_of_better
 from lightning_opplan.reporting.costs import hours_of
 
-__all__ = ["Comparison", "RunnerUp", "Spent", "Strategy", "comparison_of", "comparison_tables", "runner_ups", "spent"]
+__all__ = [
+    "Comparison",
+    "RunnerUp",
+    "Spent",
+    "Strategy",
+    "comparison_of",
+    "comparison_tables",
+    "runner_ups",
+    "spent",
+    "spent_on",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +108,25 @@ class Comparison:
     variants: tuple[tuple[str, float, float, float], ...] = ()
 
 
-def spent(search: Search) -> Spent:
+def spent(search: Search | Halving) -> Spent:
+    """Add up what all edges of a search have taken."""
+    return spent_on(search.known)
+
+
+def spent_on(outcomes: Sequence[EdgeOutcome]) -> Spent:
     """Add up what edges have taken."""
-    frames = [outcome.clip_frames for outcome in search.known]
+    frames = [outcome.clip_frames for outcome in outcomes]
     return Spent(
-        epochs=sum(outcome.epochs_run for outcome in search.known),
-        device_hours=sum(outcome.device_seconds for outcome in search.known) / 3600,
+        epochs=sum(outcome.epochs_run for outcome in outcomes),
+        device_hours=sum(outcome.device_seconds for outcome in outcomes) / 3600,
         clip_frames=None if not frames or None in frames else float(sum(frame or 0 for frame in frames)),
     )
 
 
-def runner_ups(search: Search) -> tuple[RunnerUp, ...]:
+def runner_ups(search: Search | Halving) -> tuple[RunnerUp, ...]:
     """Return the second best way into every settled state that has one, and the probability that it is better."""
+    if isinstance(search, Halving):
+        return ()
     sign = 1.0 if search.mode == "max" else -1.0
     rows = []
     for state in search.graph.states[1:]:
@@ -133,7 +151,8 @@ def comparison_of(folder: Path) -> Comparison:
     value, observed, epochs = None, None, 0.0
     path = search.path()
     if path is not None:
-        last = search.outcomes[search.leaders[path.steps[-1].state]]
+        last = search.outcome(search.leaders[path.steps[-1].state])
+        assert last is not None
         value, observed, epochs = last.value, dict(last.curve).get(last.knee_epoch), path.total_epochs
     found = Comparison(
         monitor=plan.monitor, path_value=value, path_observed=observed, path_epochs=epochs, search=spent(search)
@@ -181,7 +200,7 @@ def cost_rows(found: Comparison) -> list[tuple[str, str, float, Spent]]:
     return rows
 
 
-def _with_grid(found: Comparison, plan: PlanRecord, search: Search) -> Comparison:
+def _with_grid(found: Comparison, plan: PlanRecord, search: Search | Halving) -> Comparison:
     values = _finals(search)
     sign = 1.0 if plan.mode == "max" else -1.0
     groups: dict[tuple[str, str], dict[str, list[tuple[float, int]]]] = {}
@@ -209,7 +228,7 @@ def _with_grid(found: Comparison, plan: PlanRecord, search: Search) -> Compariso
     )
 
 
-def _with_study(found: Comparison, _: PlanRecord, search: Search) -> Comparison:
+def _with_study(found: Comparison, _: PlanRecord, search: Search | Halving) -> Comparison:
     values = _finals(search)
     if "the path" not in values:
         return found
@@ -218,7 +237,7 @@ def _with_study(found: Comparison, _: PlanRecord, search: Search) -> Comparison:
     return replace(found, variants=rows)
 
 
-def _finals(search: Search) -> dict[str, tuple[float, float]]:
+def _finals(search: Search | Halving) -> dict[str, tuple[float, float]]:
     """Value and epochs of every chain that has finished, by its name."""
     found = {}
     for name, state in search.graph.finals.items():

@@ -16,10 +16,10 @@ from lightning_opplan.planning.graph import START, Edge, TransitionGraph, split_
 from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes
 from lightning_opplan.planning.search import Search
 
-__all__ = ["curve_figure", "graph_figure"]
+__all__ = ["INK", "OTHER", "PATH", "STYLE", "curve_figure", "graph_figure", "svg_of"]
 
-_PATH, _OTHER, _FAINT, _INK, _POINTS = "#c0392b", "#5d6d7e", "#c8d0d8", "#1c2833", "#2471a3"
-_STYLE: Final[Any] = {
+PATH, OTHER, FAINT, INK, POINTS = "#c0392b", "#5d6d7e", "#c8d0d8", "#1c2833", "#2471a3"
+STYLE: Final[Any] = {
     "font.size": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "opplan",
@@ -44,7 +44,7 @@ def graph_figure(search: Search, *, chosen: Collection[Edge]) -> str:
     places = _places(graph)
     width = max(x for x, _ in places.values()) + 1
     low, high = min(y for _, y in places.values()), max(y for _, y in places.values())
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.75 * width + 0.4, 1.25 * (high - low + 1)), layout="constrained")
         axes = figure.add_subplot()
         axes.set(xlim=(-0.55, width - 0.45), ylim=(low - 0.55, high + 0.55))
@@ -63,13 +63,13 @@ def graph_figure(search: Search, *, chosen: Collection[Edge]) -> str:
             is_final = state in graph.finals.values()
             axes.text(
                 x, y, state.replace("/", "\n"), ha="center", va="center", fontsize=8.5, zorder=5,
-                color=_PATH if state in on_path else _INK, fontweight="bold" if state in on_path else "normal",
+                color=PATH if state in on_path else INK, fontweight="bold" if state in on_path else "normal",
                 bbox={
                     "boxstyle": "round,pad=0.35", "facecolor": "#fdedec" if state in on_path else "white",
-                    "edgecolor": _PATH if state in on_path else _OTHER, "linewidth": 2.0 if is_final else 1.0,
+                    "edgecolor": PATH if state in on_path else OTHER, "linewidth": 2.0 if is_final else 1.0,
                 },
             )  # fmt: skip
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, is_chosen: bool) -> str:
@@ -79,35 +79,35 @@ def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, 
         outcome: The finished edge.
         monitor: Name of the metric.
         mode: Whether a higher or a lower value is better.
-        family: Family of the curve.
+        family: Family of the curve; ``None`` to draw none.
         is_chosen: Whether the edge is on the path.
 
     Returns:
         An SVG element.
     """
     points = [(epoch, value) for epoch, value in outcome.curve if value is not None]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6, 2.3), layout="constrained")
         axes = figure.add_subplot()
-        axes.plot(*zip(*points, strict=True) if points else ([], []), ".", color=_POINTS, markersize=5)
-        if len(points) >= num_parameters(family) and len({value for _, value in points}) > 1:
+        axes.plot(*zip(*points, strict=True) if points else ([], []), ".", color=POINTS, markersize=5)
+        if family is not None and len(points) >= num_parameters(family) and len({value for _, value in points}) > 1:
             epochs, values = zip(*points, strict=True)
             fit = fit_curve(values, family, mode=mode, epochs=epochs)
             fine = np.linspace(epochs[0], epochs[-1], 200)
-            axes.plot(fine, fit.predict(fine), color=_OTHER, linewidth=1.4)
+            axes.plot(fine, fit.predict(fine), color=OTHER, linewidth=1.4)
         if outcome.value is not None:
-            colour = _PATH if is_chosen else _OTHER
+            colour = PATH if is_chosen else OTHER
             axes.axvline(outcome.knee_epoch, color=colour, linewidth=0.9, linestyle="--")
             axes.plot(
                 [outcome.knee_epoch], [outcome.value], "o", color=colour, markersize=7, fillstyle="none", mew=1.6
             )
         for missing in (epoch for epoch, value in outcome.curve if value is None):
-            axes.axvline(missing, color=_PATH, linewidth=0.9, alpha=0.4)
+            axes.axvline(missing, color=PATH, linewidth=0.9, alpha=0.4)
         axes.set_xlabel("epoch")
         axes.set_ylabel(monitor)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.03)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _base(edge: Edge) -> Edge:
@@ -157,7 +157,7 @@ def _draw_edge(
     is_best: bool,
     is_chosen: bool,
 ) -> None:
-    colour = _PATH if is_chosen else _OTHER if is_best else _FAINT
+    colour = PATH if is_chosen else OTHER if is_best else FAINT
     (x0, y0), (x1, y1) = places[edge.parent], places[edge.child]
     bend = _bend(edge, places)
     arrow = FancyArrowPatch(
@@ -170,7 +170,7 @@ def _draw_edge(
     text = "diverged" if outcome.value is None else f"{outcome.value:.3f}\n× {outcome.knee_epoch:g}"
     axes.text(
         *_middle(edge, places, bend), text, ha="center", va="center", fontsize=7, linespacing=0.95, zorder=4,
-        color=_PATH if is_chosen else _INK if is_best else _OTHER,
+        color=PATH if is_chosen else INK if is_best else OTHER,
         bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
     )  # fmt: skip
 
@@ -193,7 +193,8 @@ def _middle(edge: Edge, places: Mapping[str, tuple[float, float]], bend: float) 
     return (x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
+    """Return a figure as an SVG element."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()

@@ -1,7 +1,7 @@
 """The report of a search: one HTML file that needs nothing beside it, made from the journal alone."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from markupsafe import Markup
 from lightning_opplan.files import write_text
 from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.search import Search
+from lightning_opplan.reporting.arms import arm_note, arms_figure, choice_sentences, ordered_arms
 from lightning_opplan.reporting.comparison import Comparison, comparison_of, cost_rows, runner_ups, spent
 from lightning_opplan.reporting.costs import hours_of
 from lightning_opplan.reporting.figures import curve_figure, graph_figure
-from lightning_opplan.reporting.terminal import duration
+from lightning_opplan.reporting.tested import tested_of, verdict
+from lightning_opplan.reporting.wording import duration
 
 __all__ = ["write_report"]
 
@@ -37,20 +40,22 @@ def write_report(dirpath: str | os.PathLike[str]) -> Path:
     folder = Path(dirpath)
     plan, search = Journal.of(folder).read()
     file = folder / "report.html"
-    write_text(file, _render(folder.resolve().name, plan, search, comparison_of(folder)))
+    write_text(file, _render(folder.resolve(), plan, search, comparison_of(folder)))
     return file
 
 
-def _render(title: str, plan: PlanRecord, search: Search, comparison: Comparison) -> str:
+def _render(folder: Path, plan: PlanRecord, search: Search | Halving, comparison: Comparison) -> str:
     path = search.path(monitor=plan.monitor)
     chosen = () if path is None else search.way(path.steps[-1].state)
     is_chains = plan.kind != "plan"
+    is_halving = isinstance(search, Halving)
+    tested = tested_of(folder) if plan.kind == "plan" else ()
     environment = Environment(
         loader=PackageLoader("lightning_opplan.reporting", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("report.html.jinja").render(
-        title=title,
+        title=folder.name,
         plan=plan,
         rule=plan.options.rule,
         search=search,
@@ -62,19 +67,29 @@ def _render(title: str, plan: PlanRecord, search: Search, comparison: Comparison
         runner_ups=runner_ups(search),
         hours_of=hours_of,
         in_thousands=in_thousands,
-        graph_svg="" if is_chains else Markup(graph_figure(search, chosen=chosen)),
-        rows=[_row(edge, plan, search, chosen) for edge in search.edges],
+        is_halving=is_halving,
+        tested=tested if any(row.value is not None for row in tested) else (),
+        verdict=verdict(tested, plan.mode),
+        graph_svg=Markup(graph_figure(search, chosen=chosen)) if isinstance(search, Search) and not is_chains else "",
+        arms_svg=Markup(arms_figure(search, monitor=plan.monitor)) if isinstance(search, Halving) else "",
+        choice=choice_sentences(search) if isinstance(search, Halving) else [],
+        rows=[_row(edge, plan, search, chosen) for edge in _edges(search)],
     )
 
 
-def _facts(plan: PlanRecord, search: Search, path: OptimizationPath | None) -> list[tuple[str, str]]:
+def _edges(search: Search | Halving) -> Sequence[Edge]:
+    return ordered_arms(search) if isinstance(search, Halving) else search.edges
+
+
+def _facts(plan: PlanRecord, search: Search | Halving, path: OptimizationPath | None) -> list[tuple[str, str]]:
     taken = spent(search)
+    done = ("edges done", f"{len(search.outcomes)} of {len(search.edges)}")
     facts = [
-        ("edges done", f"{len(search.outcomes)} of {len(search.edges)}"),
+        ("arms", str(len(search.known))) if isinstance(search, Halving) else done,
         ("epochs trained", f"{taken.epochs:g}"),
         ("device time", duration(3600 * taken.device_hours)),
     ]
-    if search.paused:
+    if search.paused and isinstance(search, Search):
         facts.insert(1, ("edges paused", str(len(search.paused))))
     if taken.clip_frames is not None:
         facts.append(("frames trained on", in_thousands(taken.clip_frames)))
@@ -88,19 +103,28 @@ def _facts(plan: PlanRecord, search: Search, path: OptimizationPath | None) -> l
     return facts
 
 
-def _row(edge: Edge, plan: PlanRecord, search: Search, chosen: Collection[Edge]) -> dict[str, Any]:
+def _row(edge: Edge, plan: PlanRecord, search: Search | Halving, chosen: Collection[Edge]) -> dict[str, Any]:
     outcome = search.outcomes.get(edge, search.paused.get(edge))
     is_chosen, is_best = edge in chosen, edge in search.leaders.values()
     note = "path" if is_chosen else "best parent" if is_best else ""
+    if isinstance(search, Halving):
+        note = arm_note(search, edge)
     row: dict[str, Any] = {
         "edge": edge,
         "outcome": outcome,
         "kind": "path" if is_chosen else "" if is_best or outcome is None else "other",
-        "note": "paused" if edge in search.paused else note,
+        "note": "paused" if edge in search.paused and isinstance(search, Search) else note,
+        "error": None,
     }
+    if isinstance(search, Halving) and search.value(edge) is not None:
+        row["error"] = search.standard_error(edge)
     if outcome is not None:
         figure = curve_figure(
-            outcome, monitor=plan.monitor, mode=plan.mode, family=plan.options.rule.curve, is_chosen=is_chosen
+            outcome,
+            monitor=plan.monitor,
+            mode=plan.mode,
+            family=None if isinstance(search, Halving) else plan.options.rule.curve,
+            is_chosen=is_chosen,
         )
         row.update(time=duration(outcome.seconds), svg=Markup(figure))
     return row

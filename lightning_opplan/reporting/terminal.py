@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from rich import box
 from rich.console import Console
@@ -14,12 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.outcome import Progress as EdgeProgress
 from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.planning.search import Search
+from lightning_opplan.reporting.arms import arm_table, choice_sentences
+from lightning_opplan.reporting.wording import duration
 
-__all__ = ["FollowDisplay", "SearchDisplay", "duration", "edge_table", "path_table"]
+__all__ = ["FollowDisplay", "SearchDisplay", "edge_table", "path_table"]
 
 _FRAME_LINES: Final = 8  # title, header, borders and a prompt
 _RUNNING: Final = "…"
@@ -40,7 +43,7 @@ class SearchDisplay:
         console: Where to. By default standard output.
     """
 
-    def __init__(self, search: Search, *, enabled: bool = True, console: Console | None = None) -> None:
+    def __init__(self, search: Search | Halving, *, enabled: bool = True, console: Console | None = None) -> None:
         self.search, self.enabled = search, enabled
         self.console = console or Console()
         self._live: Live | None = None
@@ -51,6 +54,8 @@ class SearchDisplay:
             # Made anew for every refresh: the time of the running edge goes on between its epochs.
             self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
             self._live.start()
+        elif self.search.known and isinstance(self.search, Halving):
+            self.say(f"{len(self.search.known)} arms have been trained before.")
         elif self.search.outcomes:
             self.say(f"{len(self.search.outcomes)} of {len(self.search.edges)} edges have finished before.")
         return self
@@ -93,7 +98,10 @@ class SearchDisplay:
         """The search is over: show all edges and the path, if they make one."""
         if self.enabled:
             self._running.clear()
-            self.console.print(edge_table(self.search))
+            self.console.print(self._whole_table())
+            if isinstance(self.search, Halving):
+                for sentence in choice_sentences(self.search):
+                    self.say(sentence)
             if path is not None:
                 self.console.print(path_table(path))
 
@@ -103,7 +111,12 @@ class SearchDisplay:
 
     def _table(self) -> Table:
         running = {edge: _running_cells(state) for edge, state in list(self._running.items())}
-        return edge_table(self.search, running=running, max_rows=self.console.height - _FRAME_LINES)
+        return self._whole_table(running=running, max_rows=self.console.height - _FRAME_LINES)
+
+    def _whole_table(self, **options: Any) -> Table:
+        if isinstance(self.search, Halving):
+            return arm_table(self.search, **options)
+        return edge_table(self.search, **options)
 
     def _line(self, outcome: EdgeOutcome) -> str:
         state = "no value yet" if outcome.is_paused else "diverged"
@@ -111,6 +124,12 @@ class SearchDisplay:
             state = f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}"
         if outcome.is_paused:
             state = f"paused, {state}"
+        if isinstance(self.search, Halving):
+            value = "diverged" if outcome.value is None else f"{outcome.value:.4f}"
+            return (
+                f"[rung {len(self.search.rungs)}] {outcome.edge.child}: {value} after {outcome.epochs_run:g} epochs "
+                f"({duration(outcome.seconds)})"
+            )
         return (
             f"[{len(self.search.outcomes)}/{len(self.search.edges)}] {outcome.edge}: {state} "
             f"of {outcome.epochs_run:g} ({duration(outcome.seconds)})"
@@ -232,24 +251,6 @@ def path_table(path: OptimizationPath) -> Table:
         value = "" if step.value is None else f"{step.value:.4f}"
         table.add_row(step.state, f"{step.epochs:g}", value, Text(setting))
     return table
-
-
-def duration(seconds: float) -> str:
-    """Write a time span shortly.
-
-    Example:
-        >>> duration(42.3), duration(4000), duration(200000)
-        ('42 s', '1 h 07 min', '2 d 7 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def _cells(outcome: EdgeOutcome) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from lightning_opplan.planning.cost import in_thousands
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.search import Search
 from lightning_opplan.tuner.edges.checkpoints import MAX_CHECKPOINTS
 from lightning_opplan.tuner.edges.recipe import Recipe
@@ -28,7 +29,7 @@ def weights_size(recipe: Recipe, setting: Mapping[str, Any], folder: str) -> int
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def peak_disk(weights: int, search: Search, *, num_running: int) -> int:
+def peak_disk(weights: int, search: Search | Halving, *, num_running: int) -> int:
     """Return the bytes that a search takes at most.
 
     Args:
@@ -40,6 +41,8 @@ def peak_disk(weights: int, search: Search, *, num_running: int) -> int:
     checkpoint = weights * (1 + _STATES_OF_OPTIMIZER)
     num_kept = (len(search.graph.states) - 1) * search.beam
     running = num_running * ((MAX_CHECKPOINTS + 1) * checkpoint + weights)
+    if isinstance(search, Halving):  # every arm keeps what it goes on from, and its weights
+        return len(search.arms.arms) * (checkpoint + 2 * weights) + num_running * (2 * checkpoint + weights)
     return num_kept * weights + running + len(search.paused) * MAX_CHECKPOINTS * checkpoint
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -21,8 +22,11 @@ from lightning_opplan.planning.cost import (
     parallel_width,
 )
 from lightning_opplan.planning.graph import START, Edge, Setting, TransitionGraph
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.hand_tuned import HandTuned
 from lightning_opplan.planning.journal import Journal
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.path import plain_setting
 from lightning_opplan.planning.search import Search
 from lightning_opplan.tuner.disk import peak_disk
 from lightning_opplan.tuner.edges.meter import Meter
@@ -47,14 +51,14 @@ def estimate_cost(tuner: PathSearchTuner, *, trainings: Sequence[HandTuned] = ()
     """
     spec = tuner.spec
     graph, options = spec.graph, spec.options
-    spec.recipe.check(graph.settings[state] for state in graph.states[1:])
+    spec.recipe.check(plain_setting(graph.settings[state]) for state in graph.states[1:])
     search = _standing(spec)
     measured: dict[str, StateCost] = {}
 
     def cost_of(setting: Setting) -> StateCost:
         key = json.dumps(setting, sort_keys=True, default=str)
         if key not in measured:
-            measured[key] = measure_state(spec.recipe, setting)
+            measured[key] = measure_state(spec.recipe, plain_setting(setting))
         return measured[key]
 
     states = {state: cost_of(graph.settings[state]) for state in graph.states[1:]}
@@ -73,7 +77,11 @@ def estimate_cost(tuner: PathSearchTuner, *, trainings: Sequence[HandTuned] = ()
         costs = ((states[edge.child], number) for edge, number in some.items())
         return sum(number * cost.epoch_seconds * cost.devices for cost, number in costs) / 3600
 
-    left = {edge: epochs_left(edge) for edge in search.edges}
+    if isinstance(search, Halving):
+        left = _imagined(search, states)
+        epochs = sum(left.values()) / max(sum(number > 0 for number in left.values()), 1)
+    else:
+        left = {edge: epochs_left(edge) for edge in search.edges}
     share = share_of_devices(spec.executor, spec.recipe, search)
     lengths = {edge: number * states[edge.child].epoch_seconds / share for edge, number in left.items()}
     critical = critical_path(search, lengths)
@@ -95,7 +103,7 @@ def estimate_cost(tuner: PathSearchTuner, *, trainings: Sequence[HandTuned] = ()
         epochs=epochs,
         is_known=bool(trained),
         hours=device_hours(left),
-        whole_hours=device_hours(dict.fromkeys(search.edges, epochs)),
+        whole_hours=device_hours(left if isinstance(search, Halving) else dict.fromkeys(search.edges, epochs)),
         clip_frames=sum(number * states[edge.child].clip_frames for edge, number in left.items()),
         critical_path=critical,
         critical_hours=sum(lengths[edge] for edge in critical) / 3600,
@@ -109,7 +117,32 @@ def estimate_cost(tuner: PathSearchTuner, *, trainings: Sequence[HandTuned] = ()
     )
 
 
-def _standing(spec: SearchSpec) -> Search:
+def _imagined(search: Halving, states: Mapping[str, StateCost]) -> dict[Edge, float]:
+    """The epochs that every arm would still get, if chance decided which are the best."""
+    begun = {outcome.edge: outcome.epochs_run for outcome in search.known}
+    draw = np.random.default_rng(0)
+    while (work := search.ask()) is not None:
+        assert work.until is not None
+        cost, value = states[work.edge.child], float(draw.normal())
+        search.tell(
+            EdgeOutcome(
+                edge=work.edge,
+                value=value,
+                knee_epoch=work.until,
+                epochs_run=work.until,
+                curve=((work.until, value),),
+                seconds=work.until * cost.epoch_seconds,
+                devices=cost.devices,
+                clip_frames=round(work.until * cost.clip_frames),
+                is_paused=True,
+                since=work.since,
+            )
+        )
+    trained = {outcome.edge: outcome.epochs_run for outcome in search.known}
+    return {edge: trained.get(edge, 0.0) - begun.get(edge, 0.0) for edge in search.edges}
+
+
+def _standing(spec: SearchSpec) -> Search | Halving:
     """The search in a folder, if it is of the same graph."""
     journal, fresh = Journal.of(spec.dirpath), spec.record.search()
     if journal.file.is_file():
@@ -146,6 +179,7 @@ def measure_state(recipe: Recipe, setting: Setting) -> StateCost:
             train_seconds=watch.train_seconds,
             val_seconds=watch.val_seconds,
             clip_frames=(spent.clip_frames or spent.num_samples) / seen * batches,
+            num_samples=spent.num_samples / seen * batches,
             weights=sum(tensor.numel() * tensor.element_size() for tensor in state),
             devices=trainer.world_size,
             max_epochs=limit if limit and limit > 0 else None,

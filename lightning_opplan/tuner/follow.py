@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from typing_extensions import override
 from lightning_opplan.files import replacing, write_json
 from lightning_opplan.messages import first_difference
 from lightning_opplan.planning.graph import Setting
-from lightning_opplan.planning.path import OptimizationPath, PathStep
+from lightning_opplan.planning.path import OptimizationPath, PathStep, plain_setting, stages_of
+from lightning_opplan.planning.schedule import FixedStage
 from lightning_opplan.reporting import FollowDisplay
 from lightning_opplan.tuner.edges.checkpoints import save_weights
+from lightning_opplan.tuner.edges.fixed import ForEpochs
 from lightning_opplan.tuner.edges.folder import TrainingFolder
 from lightning_opplan.tuner.edges.job import Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.seeding import derived_seed
-from lightning_opplan.tuner.edges.stopping import ForEpochs
 from lightning_opplan.tuner.edges.training import hushed, train
 
 __all__ = ["follow_path"]
@@ -60,42 +62,39 @@ def follow_path(
     folder = Path(dirpath).absolute()
     if path.total_epochs == 0:
         raise ValueError(f"`path` must train for at least one epoch, got {path}.")
-    settings = [{**step.setting, **(setting or {})} for step in path.steps]
+    settings = [{**plain_setting(step.setting), **(setting or {})} for step in path.steps]
+    stages = stages_of(path)
     with hushed():
         recipe.check(settings)
         ranks = Ranks(recipe.build_trainer(str(folder)))
         ranks.decide(lambda: _claim(folder, path, settings, {"seed": seed, **recipe.describe()}))
         weights: str | None = None
         with FollowDisplay(path, enabled=progress and ranks.is_first) as display:
-            for number, (step, values) in enumerate(zip(path.steps, settings, strict=True), start=1):
+            for number, (step, values, stage) in enumerate(zip(path.steps, settings, stages, strict=True), start=1):
                 names = re.sub(r"[^\w.+-]+", ".", step.state)
                 place = TrainingFolder(folder / f"{number:02d}_{names}")
-                weights = _train_step(step, values, weights, place, recipe, ranks, seed, display)
+                training = Training(
+                    setting=values,
+                    weights=weights,
+                    seed=derived_seed(seed, "follow", place.path.name),
+                    averaging=path.averaging,
+                    folder=place,
+                )
+                display.start(step)
+                if step.epochs > 0:
+                    weights = _train(training, stage, recipe, ranks, display)
         final = folder / "weights.ckpt"
         ranks.decide(lambda: _publish(weights, final))
         ranks.barrier()
     return final
 
 
-def _train_step(
-    step: PathStep,
-    setting: Setting,
-    weights: str | None,
-    folder: TrainingFolder,
-    recipe: Recipe,
-    ranks: Ranks,
-    seed: int,
-    display: FollowDisplay,
-) -> str | None:
+def _train(training: Training, stage: FixedStage, recipe: Recipe, ranks: Ranks, display: FollowDisplay) -> str:
     """Train one state; returns the file of the weights after it."""
-    display.start(step)
-    if step.epochs == 0:
-        return weights
+    folder = training.folder
     if not ranks.decide(folder.weights.exists):
-        training = Training(
-            setting=setting, weights=weights, seed=derived_seed(seed, "follow", folder.path.name), folder=folder
-        )
-        stopping = ForEpochs(step.epochs, dirpath=folder.resume)
+        rate_factor = None if stage.is_constant else stage.rate_factor
+        stopping = ForEpochs(stage.epochs, dirpath=folder.resume, rate_factor=rate_factor)
         train(training, recipe, ranks, stopping, callbacks=[_Tell(display)])
         ranks.decide(lambda: _keep(stopping, folder))
     return str(folder.weights)
@@ -112,7 +111,7 @@ def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting], ex
         PathStep(state=step.state, epochs=step.epochs, setting=setting)
         for step, setting in zip(path.steps, settings, strict=True)
     ]
-    followed = OptimizationPath(steps=tuple(steps), monitor=path.monitor, mode=path.mode)
+    followed = replace(path, steps=tuple(steps), is_complete=True)
     file = folder / "followed.yaml"
     if file.is_file() and OptimizationPath.load(file).to_dict() != followed.to_dict():
         raise ValueError(

@@ -7,8 +7,9 @@ References:
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from lightning_opplan.planning.chains import chain_graph
 from lightning_opplan.planning.graph import Axis, Setting
-from lightning_opplan.planning.hand_tuned import EPOCHS, hand_tuned_graph, hand_tuned_trainings, training_table
+from lightning_opplan.planning.hand_tuned import EPOCHS, hand_tuned_trainings, training_table
 from lightning_opplan.planning.options import SearchOptions
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.variants import path_variants, variants_graph
@@ -40,12 +41,13 @@ def run_grid(
         ValueError: If there is one axis only, or a number of epochs is too small for all stages.
     """
     trainings = hand_tuned_trainings(axes=axes, branches=branches, epochs=epochs)
-    graph, stages = hand_tuned_graph(trainings)
+    graph, stages = chain_graph(trainings)
     spec = replace(
         tuner.spec,
         graph=graph,
+        arms=None,
         dirpath=tuner.spec.dirpath / "grid",
-        options=replace(tuner.spec.options, preset=SearchOptions.preset, beam=1),
+        options=replace(tuner.spec.options, preset=SearchOptions.preset, beam=1, budget=None, averaging=False),
         kind="grid",
         stages=stages,
         trainings=training_table(trainings),
@@ -64,8 +66,11 @@ def run_study(tuner: PathSearchTuner) -> SearchResult:
 
     Raises:
         FileNotFoundError: If the search has no path yet.
+        ValueError: If the search has a budget: its paths have one state.
     """
     graph = tuner.spec.graph
+    if tuner.spec.arms is not None:
+        raise ValueError("A study must be of the paper's search, got one with a `budget`, whose paths have no order.")
     path = OptimizationPath.load(tuner.spec.dirpath / "path.yaml")
     path.check(graph)
     variants = path_variants(graph, [step.state for step in path.steps])

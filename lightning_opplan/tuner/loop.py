@@ -9,6 +9,7 @@ from typing import Any, Final
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.outcome import EdgeOutcome, Work
 from lightning_opplan.planning.search import Search
@@ -47,7 +48,7 @@ class SearchLoop:
 
     def __init__(
         self,
-        search: Search,
+        search: Search | Halving,
         run: Callable[[Work], EdgeFuture],
         *,
         folders: EdgeFolders,
@@ -92,7 +93,7 @@ class SearchLoop:
             if lost is None:
                 return work
             if lost not in self._running:
-                return Work(edge=lost)
+                return self._again(lost)
             waiting.append(work.edge)
         # The result's weights, at the end.
         return None if self._running else self._lost_of_result()
@@ -105,18 +106,25 @@ class SearchLoop:
     def _first_lost(self, edge: Edge) -> Edge | None:
         """The edge nearest to the start whose weights have to be trained again before `edge` can run."""
         parent = self.search.parent(edge)
-        if parent is None or self.folders.has_weights(self.search.outcomes[parent]):
+        if parent is None or self._has_weights(parent):
             return None
         return self._first_lost(parent) or parent
+
+    def _has_weights(self, edge: Edge) -> bool:
+        outcome = self.search.outcome(edge)
+        return outcome is not None and self.folders.has_weights(outcome)
 
     def _lost_of_result(self) -> Work | None:
         final = self.search.best_so_far
         if final is None:
             return None
         last = self.search.leaders[final]
-        if self.folders.has_weights(self.search.outcomes[last]):
-            return None
-        return Work(edge=self._first_lost(last) or last)
+        return None if self._has_weights(last) else self._again(self._first_lost(last) or last)
+
+    def _again(self, edge: Edge) -> Work:
+        """The training of an edge as far as it had come."""
+        paused = self.search.paused.get(edge)
+        return Work(edge=edge) if paused is None else Work(edge=edge, until=int(paused.epochs_run))
 
     def _start(self, work: Work) -> None:
         edge = work.edge

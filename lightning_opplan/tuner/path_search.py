@@ -1,7 +1,7 @@
 """Search for the best path through a transition graph."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -12,7 +12,8 @@ from lightning_opplan.messages import checked_choice, checked_names
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.knee import KneeRule
-from lightning_opplan.planning.options import ExecutorOptions, SearchOptions
+from lightning_opplan.planning.options import BudgetOptions, ExecutorOptions, SearchOptions
+from lightning_opplan.planning.space import Arms, SearchSpace
 from lightning_opplan.tuner.edges.recipe import FactoryRecipe, Recipe
 from lightning_opplan.tuner.executors.processes import EdgeExecutor
 from lightning_opplan.tuner.loop import EdgeListener
@@ -29,7 +30,7 @@ class PathSearchTuner:
     every state and reads the best path off the final state.
 
     Args:
-        graph: States and the edges between them.
+        graph: States and the edges between them; for a search with a `budget` a lattice, or a `SearchSpace`.
         monitor: Metric that validation logs.
         dirpath: Folder of the search, for its journal, weights, logs and results; seen by all machines it runs on.
         model: Function or class that returns a new LightningModule; a state's ``model.*`` are its keyword arguments.
@@ -42,8 +43,8 @@ class PathSearchTuner:
             `ExecutorOptions` of one of them, or an object whose ``submit`` returns futures.
         seed: Seed of everything random in the search.
         on_edge_end: Called with every edge that has finished, and its `EdgeOutcome`.
-        **further: Fields of `SearchOptions`, on top of `options`: ``preset="fast"``, ``beam=2``. For `knee` a mapping
-            does, such as ``{"patience": 5}``.
+        **further: Fields of `SearchOptions`, on top of `options`: ``preset="fast"``, ``beam=2``. For `knee` and
+            `budget` a mapping does, such as ``{"patience": 5}`` or ``{"epochs": 600}``.
 
     Attributes:
         spec: All of this as one value.
@@ -59,7 +60,7 @@ class PathSearchTuner:
 
     def __init__(
         self,
-        graph: TransitionGraph,
+        graph: TransitionGraph | SearchSpace,
         *,
         monitor: str,
         dirpath: str | os.PathLike[str],
@@ -79,13 +80,24 @@ class PathSearchTuner:
             if model is None or data is None or trainer is None:
                 raise ValueError("`model`, `data` and `trainer` must all be given, or a `recipe` instead.")
             recipe = FactoryRecipe(model=model, data=data, trainer=trainer)
+        options = _with(options or SearchOptions(), further)
+        arms = _arms(graph, recipe, options, seed)
+        if arms is not None:
+            states = arms.graph
+        elif isinstance(graph, TransitionGraph):
+            states = graph
+        else:
+            raise ValueError("`graph` must be a `TransitionGraph` without a `budget`, got a `SearchSpace`.")
         self.spec = SearchSpec(
-            graph=graph,
+            graph=states,
+            axes=graph.axes,
+            branches=graph.branches,
+            arms=arms,
             recipe=recipe,
             monitor=monitor,
             mode=mode,
             dirpath=Path(dirpath),
-            options=_with(options or SearchOptions(), further),
+            options=options,
             executor=ExecutorOptions(name=cast(Any, executor)) if isinstance(executor, str) else executor,
             seed=seed,
             on_edge_end=on_edge_end,
@@ -104,11 +116,27 @@ class PathSearchTuner:
         return run_search(self.spec)
 
 
+def _arms(graph: TransitionGraph | SearchSpace, recipe: Recipe, options: SearchOptions, seed: int) -> Arms | None:
+    """The settings that a search with a budget tries."""
+    if options.budget is None:
+        return None
+    if isinstance(graph, TransitionGraph):
+        if not graph.axes:
+            raise ValueError("`graph` must be made of axes for a search with a `budget`, got states written out.")
+        graph = SearchSpace(axes=graph.axes, branches=graph.branches)
+    own = recipe.values_of(graph.keys)
+    return graph.arms(number=options.budget.arms, own=own, moves=options.budget.moves, seed=seed)
+
+
 def _with(options: SearchOptions, further: dict[str, Any]) -> SearchOptions:
-    """Options with some of them changed, those of the knee perhaps given as a mapping."""
+    """Options with some of them changed, those that are values of their own perhaps given as a mapping."""
     checked_names("PathSearchTuner", further, [field.name for field in fields(SearchOptions)])
     knee = further.get("knee") or options.knee
     if not isinstance(knee, KneeRule):
         checked_names("knee", knee, [field.name for field in fields(KneeRule)])
         knee = replace(options.knee, **knee)
-    return replace(options, **{**further, "knee": knee})
+    budget = further.get("budget", options.budget)
+    if isinstance(budget, Mapping):
+        checked_names("budget", budget, [field.name for field in fields(BudgetOptions)])
+        budget = BudgetOptions(**budget)
+    return replace(options, **{**further, "knee": knee, "budget": budget})

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,22 +12,25 @@ import cloudpickle
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_opplan.planning.curves import Mode
-from lightning_opplan.planning.graph import Edge, TransitionGraph
-from lightning_opplan.planning.hand_tuned import FixedStage
+from lightning_opplan.planning.graph import Axis, Edge, Setting, TransitionGraph
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal, Kind, PlanRecord
 from lightning_opplan.planning.options import ExecutorOptions, SearchOptions
 from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes, Work
-from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.path import OptimizationPath, plain_setting
+from lightning_opplan.planning.schedule import ANNEAL, FixedStage, annealed_state
 from lightning_opplan.planning.search import Search
+from lightning_opplan.planning.space import Arms
 from lightning_opplan.reporting import SearchDisplay, write_report
 from lightning_opplan.tuner.disk import disk_sentence, peak_disk, weights_size
 from lightning_opplan.tuner.edges.edge import run_edge
-from lightning_opplan.tuner.edges.job import EdgeJob, Training
+from lightning_opplan.tuner.edges.job import ArmJob, EdgeJob, Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.seeding import derived_seed
 from lightning_opplan.tuner.edges.store import EdgeFolders
 from lightning_opplan.tuner.edges.training import hushed
+from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.executors.lock import FileLock
 from lightning_opplan.tuner.executors.placement import Placement, place, runs_here
 from lightning_opplan.tuner.executors.processes import EdgeExecutor, EdgeFuture, isolated
@@ -42,9 +45,12 @@ class SearchSpec:
     """All that a search is made of; `PathSearchTuner` describes the arguments.
 
     Attributes:
-        kind: What is searched: a plan, or the chains of a grid or a study.
-        stages: For a grid: the epochs of every state, in place of the knee.
-        trainings: For a grid or a study: what its report says of the trainings.
+        kind: What is searched: a plan, or chains, those of a grid for one.
+        axes: What the graph or the space was made of, as far as it was made of anything.
+        branches: The same.
+        arms: For a search with a budget: the settings that it tries, of which the graph is made.
+        stages: For chains: epochs and schedule of every state, in place of the knee.
+        trainings: For chains: what their report says of them.
     """
 
     graph: TransitionGraph
@@ -57,6 +63,9 @@ class SearchSpec:
     seed: int
     on_edge_end: EdgeListener | None = None
     kind: Kind = "plan"
+    axes: Sequence[Axis] = ()
+    branches: Mapping[str, Setting] = field(default_factory=dict)
+    arms: Arms | None = None
     stages: Mapping[str, FixedStage] = field(default_factory=dict)
     trainings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,6 +79,7 @@ class SearchSpec:
             seed=self.seed,
             kind=self.kind,
             trainings=self.trainings,
+            arms=self.arms,
             options=self.options,
             experiment=self.recipe.describe(),
         )
@@ -83,6 +93,7 @@ class SearchResult:
         path: The best path.
         outcomes: All edges that have finished.
         weights: File of the weights at the end of the path, as trained in the search.
+        ends: Files of the weights at the end of every branch, or chain, that has one.
         is_complete: Whether all edges were run; otherwise the path is the best of those that were, as far as the
             budget went.
     """
@@ -90,13 +101,14 @@ class SearchResult:
     path: OptimizationPath
     outcomes: Outcomes
     weights: Path
+    ends: Mapping[str, Path] = field(default_factory=dict)
     is_complete: bool = True
 
 
 def run_search(spec: SearchSpec) -> SearchResult:
     """Run the edges that have not finished yet, and return the best path; see `PathSearchTuner.search`."""
     with hushed(), ExitStack() as stack:
-        spec.recipe.check(spec.graph.settings[state] for state in spec.graph.states[1:])
+        spec.recipe.check(plain_setting(spec.graph.settings[state]) for state in spec.graph.states[1:])
         here = runs_here(spec.executor)
         if not here:
             stack.enter_context(_terminable())
@@ -134,7 +146,7 @@ class _Runner:
     def __init__(
         self,
         spec: SearchSpec,
-        search: Search,
+        search: Search | Halving,
         folders: EdgeFolders,
         placement: Placement,
         ranks: Ranks,
@@ -154,13 +166,19 @@ class _Runner:
     def job(self, piece: Work) -> EdgeJob:
         """Describe an edge whose parent is settled."""
         spec, edge, parent = self.spec, piece.edge, self.search.parent(piece.edge)
+        setting = spec.graph.settings[edge.child]
+        stage = spec.stages.get(edge.child)
+        if setting.get(ANNEAL):
+            before = sum(self.search.outcomes[each].knee_epoch for each in self.search.way(edge.parent))
+            stage = annealed_state(setting[ANNEAL]).stage(before)
         training = Training(
-            setting=spec.graph.settings[edge.child],
-            weights=None if parent is None else str(self.folders[parent].weights),
+            setting=plain_setting(setting),
+            weights=None if parent is None else str(self._weights(parent, piece.since)),
             seed=derived_seed(spec.seed, *edge),
             devices=self.placement.devices,
             accumulate=self.placement.accumulate,
             num_threads=spec.options.num_threads or self.placement.num_threads,
+            averaging=spec.options.averaging or spec.arms is not None,
             folder=self.folders[edge],
         )
         return EdgeJob(
@@ -174,9 +192,22 @@ class _Runner:
             rival=self.search.rival(edge),
             value=spec.options.value,
             max_epochs=spec.options.max_epochs_per_edge,
-            stage=spec.stages.get(edge.child),
+            stage=stage,
+            arm=None if spec.arms is None else self._arm(piece),
             plan=self.plan,
         )
+
+    def _arm(self, piece: Work) -> ArmJob:
+        budget = self.spec.options.budget
+        return ArmJob(
+            since=piece.since,
+            measures_chance=piece.edge == self.search.edges[0],
+            keeps_snapshots=budget is not None and budget.moves > 0,
+        )
+
+    def _weights(self, parent: Edge, since: int | None) -> Path:
+        folder = self.folders[parent]
+        return folder.weights if since is None else folder.snapshot(since)
 
 
 class _Elsewhere:
@@ -200,7 +231,7 @@ class _Elsewhere:
         raise EdgeError(f"{self.job.edge}: {outcome.sentence}{where}")
 
 
-def _announce(spec: SearchSpec, search: Search, display: SearchDisplay, placement: Placement) -> None:
+def _announce(spec: SearchSpec, search: Search | Halving, display: SearchDisplay, placement: Placement) -> None:
     """Say where edges run and what room they take, before the first one."""
     if not spec.options.progress or len(search.outcomes) == len(search.edges):
         return
@@ -208,7 +239,8 @@ def _announce(spec: SearchSpec, search: Search, display: SearchDisplay, placemen
         display.say(placement.sentence)
     if not search.outcomes:
         # On all ranks: a model may wait for the others while it is built.
-        weights = weights_size(spec.recipe, spec.graph.settings[spec.graph.states[1]], str(spec.dirpath))
+        setting = plain_setting(spec.graph.settings[spec.graph.states[1]])
+        weights = weights_size(spec.recipe, setting, str(spec.dirpath))
         if weights is not None:
             peak = peak_disk(weights, search, num_running=placement.num_workers)
             display.say(disk_sentence(peak, spec.dirpath))
@@ -220,36 +252,45 @@ def _lock(folder: Path, stack: ExitStack) -> None:
 
 
 def _result(
-    spec: SearchSpec, search: Search, folders: EdgeFolders, ranks: Ranks, display: SearchDisplay
+    spec: SearchSpec, search: Search | Halving, folders: EdgeFolders, ranks: Ranks, display: SearchDisplay
 ) -> SearchResult:
     path = search.path(monitor=spec.monitor)
     budget = spec.options.max_gpu_hours
-    if path is None and not search.outcomes:
+    if path is None and not search.known:
         raise RuntimeError(f"`max_gpu_hours` ({budget!r}) ended before the first edge had finished.")
     if path is None:
         raise RuntimeError(
             f"Every training diverged: no final state has a finite {spec.monitor!r}. Start with a lower learning rate."
         )
-    ranks.decide(lambda: _publish(spec, path))
+    last: Edge = search.leaders[path.steps[-1].state]
+    ranks.decide(lambda: _publish(spec, path, folders[last].weights))
     display.finish(path if spec.kind == "plan" else None)
-    if not search.is_complete:
+    if not search.is_complete and budget is not None:
         display.say(
             f"The budget of {budget:g} GPU-hours is spent: {len(search.outcomes)} of {len(search.edges)} edges have "
             "finished, and the path is the best of them. The same command with a larger budget goes on."
         )
     ranks.barrier()
-    last: Edge = search.leaders[path.steps[-1].state]
     return SearchResult(
         path=path,
-        outcomes=dict(search.outcomes),
+        outcomes={outcome.edge: outcome for outcome in search.known} if spec.arms else dict(search.outcomes),
         weights=folders[last].weights,
+        ends={
+            name: folders[search.leaders[state]].weights
+            for name, state in search.graph.finals.items()
+            if state in search.leaders
+        },
         is_complete=search.is_complete,
     )
 
 
-def _publish(spec: SearchSpec, path: OptimizationPath) -> None:
-    if spec.kind == "plan":  # the states of a grid or a study are not those of the plan
+def _publish(spec: SearchSpec, path: OptimizationPath, weights: Path) -> None:
+    if spec.kind == "plan":  # the states of chains are not those of the plan
         path.save(spec.dirpath / "path.yaml")
+    if spec.kind in ("plan", "grid"):  # to be tested beside what is delivered
+        setting = plain_setting(path.steps[-1].setting)
+        member = EnsembleMember(name=path.steps[-1].state, weights=weights, setting=setting)
+        Ensemble(members=(member,)).save(spec.dirpath / "ensemble.yaml")
     write_report(spec.dirpath)
     plan = spec.dirpath.parent
     if spec.kind != "plan" and Journal.of(plan).file.is_file():  # its report compares them with it

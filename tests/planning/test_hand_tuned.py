@@ -3,7 +3,9 @@ import math
 import pytest
 
 from lightning_opplan.planning.graph import START, Axis
-from lightning_opplan.planning.hand_tuned import FixedStage, hand_tuned_graph, hand_tuned_trainings
+from lightning_opplan.planning.chains import chain_graph
+from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
+from lightning_opplan.planning.schedule import FixedStage
 
 CLIP = Axis("clip", [{"length": length} for length in (16, 32, 64)], reversible=True)
 RATE = Axis("rate", [{"rate": rate} for rate in (0.04, 0.004, 0.0004)])
@@ -53,7 +55,7 @@ def test_axes_between_keep_their_last_setting():
 
 def test_graph_is_a_chain_for_each_training():
     trainings = hand_tuned_trainings(axes=[CLIP, RATE], branches=BRANCHES, epochs=[12])
-    graph, stages = hand_tuned_graph(trainings)
+    graph, stages = chain_graph(trainings)
     assert set(stages) == set(graph.states[1:])
     assert all(len(graph.parents(state)) == 1 and len(graph.children(state)) <= 1 for state in graph.states[1:])
     for training in trainings:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Final
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,7 +12,11 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from lightning_opplan._lightning import whole_epochs
 from lightning_opplan.files import remove_partial, replacing
 
-__all__ = ["MAX_CHECKPOINTS", "file_checksum", "load_weights", "newest_checkpoint", "save_weights"]
+__all__ = ["MAX_CHECKPOINTS", "file_checksum", "is_finite", "load_weights", "newest_checkpoint", "save_weights"]
+
+_OF_TRAINING: Final = (
+    "callbacks", "optimizer_states", "lr_schedulers", "loops", "current_model_state", "averaging_state",
+)  # fmt: skip
 
 MAX_CHECKPOINTS = 20
 """Checkpoints that an edge keeps at most, so that the disk space of a search is known beforehand."""
@@ -43,6 +48,12 @@ def newest_checkpoint(folder: Path) -> tuple[str, int] | None:
     return None
 
 
+def is_finite(checkpoint: str) -> bool:
+    """Whether all weights of a checkpoint are finite."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"].values()
+    return all(bool(tensor.isfinite().all()) for tensor in state if isinstance(tensor, torch.Tensor))
+
+
 def save_weights(checkpoint: str, target: Path) -> str:
     """Reduce a checkpoint to what `load_from_checkpoint` and a test's `ckpt_path` need; written whole or not.
 
@@ -50,7 +61,7 @@ def save_weights(checkpoint: str, target: Path) -> str:
         The checksum of the file.
     """
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    for training_state in ("callbacks", "optimizer_states", "lr_schedulers", "loops"):
+    for training_state in _OF_TRAINING:
         content.pop(training_state, None)
     with replacing(target) as partial:
         with partial.open("wb") as stream:  # torch keeps the name of a file that it opens itself in its content

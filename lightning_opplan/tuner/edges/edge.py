@@ -12,12 +12,13 @@ from typing_extensions import override
 
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.outcome import EdgeOutcome, Progress
-from lightning_opplan.tuner.edges.checkpoints import save_weights
+from lightning_opplan.tuner.edges.checkpoints import is_finite, save_weights
+from lightning_opplan.tuner.edges.fixed import ForEpochs
 from lightning_opplan.tuner.edges.job import EdgeJob
 from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
-from lightning_opplan.tuner.edges.stopping import ForEpochs, UntilKnee
+from lightning_opplan.tuner.edges.stopping import AsAsked, Stopping, UntilKnee
 from lightning_opplan.tuner.edges.training import train
 
 __all__ = ["EpochListener", "run_edge"]
@@ -44,57 +45,74 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
     known = ranks.decide(job.folder.known)
     if known is not None:
         return known
-    stopping = UntilKnee(job) if job.stage is None else _stage(job)
+    stopping = _stopping(job)
     meter = Meter()
     callbacks = [meter, *([] if listener is None else [_Listen(job.edge, stopping, listener)])]
     trainer = train(job.training, recipe, ranks, stopping, callbacks=callbacks)
-    if not stopping.points and not stopping.trained().is_paused:
+    if not stopping.points and not stopping.trained().is_paused and (job.stage is None or job.stage.value is None):
         raise RuntimeError(f"The training of {job.edge} ended without a validation: no batch, or no epoch, was run.")
     return ranks.decide(lambda: _outcome(job, stopping, meter, trainer))
 
 
-def _stage(job: EdgeJob) -> ForEpochs:
-    assert job.stage is not None
+def _stopping(job: EdgeJob) -> Stopping:
+    if job.arm is not None:
+        return AsAsked(job)
+    stage = job.stage
+    if stage is None:
+        return UntilKnee(job)
     return ForEpochs(
-        job.stage.epochs,
+        stage.epochs,
         dirpath=job.folder.resume,
-        monitor=job.monitor,
-        rate_factor=None if job.stage.decay == "step" else job.stage.rate_factor,
+        monitor=job.monitor if stage.value is None else None,
+        rate_factor=None if stage.is_constant else stage.rate_factor,
+        value=stage.value,
     )
 
 
-def _outcome(job: EdgeJob, stopping: UntilKnee | ForEpochs, meter: Meter, trainer: Trainer) -> EdgeOutcome:
-    """What the edge came to; its weights are kept unless it is to go on."""
+def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, trainer: Trainer) -> EdgeOutcome:
+    """What the edge came to; its weights are kept unless it is an edge that is to go on."""
     trained = stopping.trained()
+    checkpoint, value, is_paused = trained.checkpoint, trained.value, trained.is_paused
+    if checkpoint is not None and (job.arm is not None or job.stage is not None) and not is_finite(checkpoint):
+        checkpoint, value, is_paused = None, None, False
     checksum = None
-    if trained.checkpoint is not None and not trained.is_paused:
-        checksum = save_weights(trained.checkpoint, job.folder.weights)
+    if checkpoint is not None and (job.arm is not None or not is_paused):
+        checksum = save_weights(checkpoint, job.folder.weights)
+    if checksum is not None and job.arm is not None and job.arm.keeps_snapshots:
+        job.folder.keep_snapshot(trainer.current_epoch)
     spent = meter.spent(trainer)
     outcome = EdgeOutcome(
         edge=job.edge,
-        value=trained.value,
+        value=value,
         knee_epoch=trained.epoch,
-        epochs_run=trainer.current_epoch if trained.is_paused else trained.points[-1][0],
+        epochs_run=trained.points[-1][0] if trained.points and not trained.is_paused else _epochs(job, trainer),
         curve=trained.points,
         seconds=meter.seconds,
         weights=None if checksum is None else job.folder.weights.name,
         standard_error=trained.standard_error,
-        is_paused=trained.is_paused,
+        is_paused=is_paused,
         stopping_reason=trained.reason,
         devices=spent.devices,
         num_samples=spent.num_samples,
         clip_frames=spent.clip_frames,
         sha256=checksum,
+        since=None if job.arm is None else job.arm.since,
+        num_validation=spent.num_validation,
+        chance=trained.chance,
     )
     if not outcome.is_paused:
         job.folder.finish(outcome)
     return outcome
 
 
+def _epochs(job: EdgeJob, trainer: Trainer) -> float:
+    return trainer.current_epoch if job.stage is None else job.stage.epochs
+
+
 class _Listen(Callback):
     """Pass every epoch on."""
 
-    def __init__(self, edge: Edge, stopping: UntilKnee | ForEpochs, listener: EpochListener) -> None:
+    def __init__(self, edge: Edge, stopping: Stopping, listener: EpochListener) -> None:
         self.edge, self.stopping, self.listener = edge, stopping, listener
 
     @override

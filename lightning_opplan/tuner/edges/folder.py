@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from lightning_opplan.files import remove_partial, write_json
+from lightning_opplan.files import remove_partial, replacing, write_json
 from lightning_opplan.planning.outcome import EdgeOutcome, Progress
 
 __all__ = ["TrainingFolder"]
@@ -49,6 +49,15 @@ class TrainingFolder:
             return None
         self.clear()  # a kill may have come before
         return EdgeOutcome.from_dict(json.loads(self._outcome.read_text(encoding="utf-8")))
+
+    def snapshot(self, epoch: float) -> Path:
+        """The weights after an epoch at which the training was paused, as far as they were kept."""
+        return self.path / f"weights-{epoch:g}.ckpt"
+
+    def keep_snapshot(self, epoch: float) -> None:
+        """Keep the present weights when later ones take their place."""
+        with replacing(self.snapshot(epoch)) as partial:
+            shutil.copyfile(self.weights, partial)
 
     def forget(self) -> None:
         """Let the edge be trained again, although it has finished."""

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, Setting
-from lightning_opplan.planning.hand_tuned import FixedStage
 from lightning_opplan.planning.knee import KneeRule, ValueKind
+from lightning_opplan.planning.schedule import FixedStage
 from lightning_opplan.tuner.edges.folder import TrainingFolder
 
-__all__ = ["EdgeJob", "Training"]
+__all__ = ["ArmJob", "EdgeJob", "Training"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class Training:
         devices: Devices to train on, if not those of the Trainer.
         accumulate: Times as many batches to accumulate, as there are fewer devices than the Trainer was meant for.
         num_threads: Threads of torch on the CPU; ``None`` leaves them as they are.
+        averaging: Whether a moving average of the weights is validated and kept.
         folder: Where it writes.
     """
 
@@ -31,7 +32,23 @@ class Training:
     devices: int | None = None
     accumulate: int = 1
     num_threads: int | None = None
+    averaging: bool = False
     folder: TrainingFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmJob:
+    """What the training of an arm has to measure and keep beside its validations.
+
+    Attributes:
+        since: The epoch of its parent that it starts from, if it is a fork.
+        measures_chance: Whether to measure what predicting the frequencies of the classes is worth.
+        keeps_snapshots: Whether the weights of every pause are kept, to be forked.
+    """
+
+    since: int | None = None
+    measures_chance: bool = False
+    keeps_snapshots: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +66,8 @@ class EdgeJob:
         rival: A value to reach, or be given up.
         value: What the edge's value is: that of the fitted curve at the knee, or the validation there.
         max_epochs: Epochs to train at most, beside what the Trainer says.
-        stage: Epochs and decay of a hand-tuned training, in place of the knee.
+        stage: Epochs and schedule of a training whose length is given, in place of the knee.
+        arm: What is to be measured, if the edge is an arm of a budgeted search, in place of the knee.
         plan: Fingerprint of the plan; what another plan left in the folder is no use.
     """
 
@@ -64,6 +82,7 @@ class EdgeJob:
     value: ValueKind = "fitted"
     max_epochs: int | None = None
     stage: FixedStage | None = None
+    arm: "ArmJob | None" = None
     plan: str
 
     @property

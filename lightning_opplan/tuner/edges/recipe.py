@@ -48,6 +48,9 @@ class Recipe(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """Return what the results depend on beside the settings, as plain values."""
 
+    def values_of(self, keys: Iterable[str]) -> Setting:
+        """Return what the configuration itself has for some keys, as far as it is known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FactoryRecipe:
@@ -109,6 +112,16 @@ class FactoryRecipe:
     def describe(self) -> Mapping[str, Any]:
         """See `Recipe`."""
         return {name: _described(getattr(self, name)) for name in ("model", "data", "trainer")}
+
+    def values_of(self, keys: Iterable[str]) -> Setting:
+        """See `Recipe`: defaults of the factories' arguments."""
+        found = {}
+        for key in keys:
+            target, _, name = key.partition(".")
+            parameter = inspect.signature(getattr(self, target, lambda: None)).parameters.get(name)
+            if parameter is not None and parameter.default is not parameter.empty:
+                found[key] = parameter.default
+        return found
 
 
 def check_setting_keys(setting: Setting, valid: Iterable[str], *, open_prefixes: tuple[str, ...] = ()) -> None:

@@ -1,54 +1,25 @@
-"""What ends a training, and which of its epochs is kept: the knee, or the last of a given number."""
+"""What ends the training of an edge, and which of its epochs is kept: the knee, or the last before a pause."""
 
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-from lightning_opplan._lightning import (
-    has_reached_a_limit,
-    keep_validation_trainable,
-    limit_epochs,
-    remove_callbacks,
-)
+from lightning_opplan._lightning import has_reached_a_limit, keep_validation_trainable, limit_epochs
 from lightning_opplan.callbacks import KneeStopping
 from lightning_opplan.callbacks.saving import save_checkpoint_atomically
-from lightning_opplan.planning.knee import Point
+from lightning_opplan.planning.halving import averaged_value
+from lightning_opplan.planning.knee import KneeDecision
+from lightning_opplan.tuner.edges.chance import value_of_chance
 from lightning_opplan.tuner.edges.checkpoints import MAX_CHECKPOINTS
+from lightning_opplan.tuner.edges.fixed import ForEpochs
 from lightning_opplan.tuner.edges.job import EdgeJob
 from lightning_opplan.tuner.edges.recipe import Experiment
+from lightning_opplan.tuner.edges.trained import Trained
 
-__all__ = ["ForEpochs", "Trained", "UntilKnee"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What a training came to.
-
-    Attributes:
-        points: Epoch and value of the validations.
-        value: What the kept weights are worth; ``None`` if the training diverged.
-        standard_error: Of the value, where something was fitted.
-        epoch: The epoch of the weights.
-        checkpoint: Checkpoint of that epoch.
-        reason: One sentence on why it ended.
-        is_paused: Whether it has not ended, and is to go on later.
-    """
-
-    points: tuple[Point, ...]
-    value: float | None = None
-    standard_error: float | None = None
-    epoch: float = 0
-    checkpoint: str | None = None
-    reason: str | None = None
-    is_paused: bool = False
+__all__ = ["AsAsked", "Stopping", "UntilKnee"]
 
 
 class UntilKnee(KneeStopping):
@@ -64,6 +35,7 @@ class UntilKnee(KneeStopping):
             **vars(job.rule),
         )
         self._job, self._is_paused = job, False
+        self._pause_path: str | None = None
 
     def prepare(self, trainer: Trainer) -> None:
         """Set the limits of a Trainer, before its fit."""
@@ -111,7 +83,8 @@ class UntilKnee(KneeStopping):
         epoch = trainer.current_epoch + 1
         self._pause_after(trainer, epoch)
         if self._is_paused and epoch not in self._kept:  # it was not validated at its end
-            save_checkpoint_atomically(trainer, os.path.join(self._folder, "pause.ckpt"))
+            self._pause_path = os.path.join(self._folder, "pause.ckpt")
+            save_checkpoint_atomically(trainer, self._pause_path)
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -126,100 +99,64 @@ class UntilKnee(KneeStopping):
             trainer.should_stop = True
 
 
-class ForEpochs(Checkpoint):
-    """Train for given epochs, whatever a metric says, and keep the last one.
+class AsAsked(UntilKnee):
+    """Train an arm of a budgeted search: it has no end of its own, and goes on as long as it is asked to.
 
-    Callbacks that watch a metric are left out: there is no validation, or one at the end alone.
-
-    Args:
-        epochs: Epochs to train; may be a fraction.
-        dirpath: Folder of the checkpoint.
-        monitor: Metric to validate at the end; by default nothing is validated.
-        rate_factor: What the learning rate is multiplied by after so many epochs; by default it stays.
+    Its value is the mean of its last validations, its weights are the last.
     """
 
-    def __init__(
-        self,
-        epochs: float,
-        *,
-        dirpath: Path,
-        monitor: str | None = None,
-        rate_factor: Callable[[float], float] | None = None,
-    ) -> None:
-        self.epochs, self.monitor, self.rate_factor = epochs, monitor, rate_factor
-        self.path = os.path.join(dirpath, "last.ckpt")
-        self.points: tuple[Point, ...] = ()
-        self._rates: list[float] = []
+    def __init__(self, job: EdgeJob) -> None:
+        super().__init__(job)
+        self.chance: float | None = None
 
+    @override
     def prepare(self, trainer: Trainer) -> None:
-        """Set the limits of a Trainer, before its fit."""
-        whole = math.ceil(self.epochs)
-        limit_epochs(trainer, whole, is_exact=True)
-        if self.monitor is None:
-            trainer.limit_val_batches = 0
-        else:
-            trainer.check_val_every_n_epoch, trainer.val_check_interval = whole, 1.0
-        remove_callbacks(trainer, lambda other: other is not self and getattr(other, "monitor", None) is not None)
+        limit_epochs(trainer, self._job.max_epochs or -1, is_exact=True)
 
+    @override
     def begin(self, experiment: Experiment) -> None:
-        """Look at nothing: what a training begins with does not matter to it."""
+        """Measure what has to be exceeded to have learned anything."""
+        if self._job.arm is not None and self._job.arm.measures_chance:
+            self.chance = value_of_chance(experiment, self._job.monitor)
 
+    @override
     def trained(self) -> Trained:
-        """Return what the training came to."""
-        value = self.points[-1][1] if self.points else None
+        last = self.points[-1][0] if self.points else 0
         return Trained(
             points=self.points,
-            value=value,
-            epoch=self.epochs,
-            checkpoint=None if self.monitor is not None and value is None else self.path,
-            reason=f"Trained for the {self.epochs:g} epochs of its part of the training.",
+            value=averaged_value(self.points),
+            epoch=last,
+            checkpoint=self._pause_path or self.knee_path,
+            reason=self.stopping_reason,
+            is_paused=self._is_paused,
+            chance=self.chance,
         )
 
     @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._rates:  # a resumed training has them from its checkpoint: those of the optimizer are lowered
-            self._rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
-
-    @override
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
-    ) -> None:
-        if self.rate_factor is None:
-            return
-        factor = self.rate_factor(trainer.current_epoch + batch_idx / trainer.num_training_batches)
-        groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)
-        for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = rate * factor
-
-    @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        done = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
-        if not float(self.epochs).is_integer() and done >= self.epochs - 1e-6:
-            trainer.should_stop = True
-
-    @override
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        save_checkpoint_atomically(trainer, self.path)
-
-    @override
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.monitor is None or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
-            return
-        metric = trainer.callback_metrics.get(self.monitor)
-        # The first rank may be the only one that logs it.
-        found = trainer.strategy.broadcast(None if metric is None else float(metric))
-        if found is None:
-            raise RuntimeError(f"`monitor` must be a metric that validation logs, got {self.monitor!r}.")
-        value = float(found)
-        self.points = ((trainer.current_epoch + 1, value if math.isfinite(value) else None),)
-
-    @override
     def state_dict(self) -> dict[str, Any]:
-        return {"rates": self._rates, "points": [list(point) for point in self.points]}
+        return {**super().state_dict(), "chance": self.chance}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._rates = list(state_dict["rates"])
-        self.points = tuple((epoch, value) for epoch, value in state_dict["points"])
+        super().load_state_dict(state_dict)
+        self.chance = state_dict["chance"]
+
+    @override
+    def _decide(self, trainer: Trainer) -> KneeDecision:
+        epoch = self.points[-1][0]
+        value = averaged_value(self.points)
+        return KneeDecision(stop=False, knee_epoch=epoch, knee_value=value, fit=None, plausible=(epoch,))
+
+    @override
+    def _warn_of_changed_rate(self, trainer: Trainer) -> None:
+        rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        if self._rates is not None and any(rate < before for rate, before in zip(rates, self._rates, strict=True)):
+            self._warn_once(
+                "rate",
+                f"The learning rate fell from {self._rates} to {rates} during a search with a budget, which compares "
+                "trainings at a constant rate. Leave the scheduler out: `opplan deliver` lowers the rate at the end.",
+            )
+        self._rates = rates
+
+
+Stopping = UntilKnee | ForEpochs

@@ -6,16 +6,17 @@ from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelSummary
+from lightning.pytorch.callbacks import ModelSummary, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_opplan._lightning import callbacks_of, finish_loggers, remove_callbacks
+from lightning_opplan.callbacks import GrowingWeightAveraging
 from lightning_opplan.tuner.edges.checkpoints import load_weights, newest_checkpoint
 from lightning_opplan.tuner.edges.job import Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Experiment, Recipe
 from lightning_opplan.tuner.edges.seeding import EpochSeed, derived_seed, seed_all
-from lightning_opplan.tuner.edges.stopping import ForEpochs, UntilKnee
+from lightning_opplan.tuner.edges.stopping import Stopping
 
 __all__ = ["fit", "hushed", "quiet", "train"]
 
@@ -24,7 +25,7 @@ def train(
     training: Training,
     recipe: Recipe,
     ranks: Ranks,
-    stopping: UntilKnee | ForEpochs,
+    stopping: Stopping,
     *,
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
@@ -49,7 +50,8 @@ def train(
     resume = ranks.decide(lambda: newest_checkpoint(training.folder.resume))
     seed_all(derived_seed(training.seed, "build"))
     seed = EpochSeed(training.seed, first_epoch=0 if resume is None else resume[1])
-    every = [seed, *callbacks, stopping]
+    averaging = [GrowingWeightAveraging()] if training.averaging else []
+    every = [seed, *averaging, *callbacks, stopping]
     experiment = recipe.build(
         training.setting, callbacks=every, folder=str(training.folder.path), devices=training.devices
     )
@@ -106,6 +108,12 @@ def _check_trainer(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
         raise ValueError(
             "`trainer` must pass on `callbacks`, got a Trainer without them. "
             "Write `lambda callbacks, **kw: Trainer(callbacks=[*callbacks, …], **kw)`."
+        )
+    averaging = [callback for callback in callbacks_of(trainer) if isinstance(callback, WeightAveraging)]
+    if len(averaging) > 1:
+        raise ValueError(
+            "`trainer` must leave averaging to the search, which averages weights itself, got "
+            f"{type(averaging[0]).__name__}."
         )
     if getattr(trainer, "fast_dev_run", False):
         raise ValueError(

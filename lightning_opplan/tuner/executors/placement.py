@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator
 
 from lightning_opplan.planning.cost import parallel_width
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.options import ExecutorOptions
 from lightning_opplan.planning.search import Search
 from lightning_opplan.tuner.edges.recipe import Recipe
@@ -70,7 +71,9 @@ def runs_here(executor: ExecutorOptions | EdgeExecutor) -> bool:
     )
 
 
-def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, search: Search, folder: Path) -> Placement:
+def place(
+    executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, search: Search | Halving, folder: Path
+) -> Placement:
     """Make the executor of a search and share the devices out.
 
     Raises:
@@ -125,7 +128,7 @@ def place(executor: ExecutorOptions | EdgeExecutor, recipe: Recipe, search: Sear
     )
 
 
-def share_of_devices(options: ExecutorOptions | EdgeExecutor, recipe: Recipe, search: Search) -> float:
+def share_of_devices(options: ExecutorOptions | EdgeExecutor, recipe: Recipe, search: Search | Halving) -> float:
     """Return the devices that an edge will get, as a share of those of the Trainer."""
     if runs_here(options) or not isinstance(options, ExecutorOptions):
         return 1.0

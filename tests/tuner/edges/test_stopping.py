@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from torch.optim import SGD
 
 from lightning_opplan.planning.graph import Axis
 from lightning_opplan.tuner.grid import run_grid
@@ -23,10 +24,16 @@ def grid(folder, model=toy.Classifier, trainer=None, epochs=6):
 class Recording(toy.Classifier):
     seen = None
 
-    def on_train_batch_end(self, *_):
-        (group,) = self.optimizers().param_groups
-        state = str(self.trainer.default_root_dir).rpartition("--")[2]
-        self.seen.setdefault(state, []).append(group["lr"])
+    def configure_optimizers(self):
+        module = self
+
+        class RecordingSGD(SGD):
+            def step(self, closure=None):
+                state = str(module.trainer.default_root_dir).rpartition("--")[2]
+                module.seen.setdefault(state, []).append(self.param_groups[0]["lr"])
+                return super().step(closure)
+
+        return RecordingSGD(self.parameters(), self.hparams.lr, momentum=0.9)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Ways to find a training schedule, compared at an equal budget; `benchmarks/peers.py` is the command."""

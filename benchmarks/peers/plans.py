@@ -1,0 +1,134 @@
+"""Rivals of this package: the paper's search, the same with averaged weights, and the search with a budget."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_opplan import Axis, OptimizationPath, PathSearchTuner, TransitionGraph
+from lightning_opplan.planning.space import SearchSpace
+from lightning_opplan.tuner.edges.recipe import FactoryRecipe
+from lightning_opplan.tuner.follow import follow_path
+from lightning_opplan.tuner.path_search import SearchResult
+from peers.tasks import DECAY, RATE, Task
+from peers.training import Found, accuracy
+
+THREE_RATES = (0.1, 0.01, 0.001)
+TWO_RATES = (0.1, 0.01)
+LITTLE = 1e-9  # GPU-hours
+
+
+class SpentError(Exception):
+    """The budget is spent."""
+
+
+class Meter(Callback):
+    """Count the epochs of all trainings, and make Trainers that end with the budget."""
+
+    def __init__(self, task: Task, budget: float | None = None) -> None:
+        self.task, self.budget = task, budget
+        self.spent = 0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.spent += 1
+
+    def trainer(self, *, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
+        limits = {} if self.budget is None else {"max_epochs": max(int(self.budget) - self.spent, 1)}
+        return self.task.trainer(callbacks=[self, *callbacks], **limits, **options)
+
+    def check(self, *_: Any) -> None:
+        if self.budget is not None and self.spent >= int(self.budget):
+            raise SpentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedPath:
+    """A path to follow, by the package's own means."""
+
+    path: OptimizationPath
+
+    @property
+    def epochs(self) -> float:
+        return self.path.total_epochs
+
+    def scaled(self, factor: float) -> "PlannedPath":
+        steps = [replace(step, epochs=max(round(step.epochs * factor), 1)) for step in self.path.steps if step.epochs]
+        return PlannedPath(path=replace(self.path, steps=tuple(steps)))
+
+    def replay(self, task: Task, seed: int) -> Mapping[str, Tensor]:
+        recipe = FactoryRecipe(model=task.model, data=task.data, trainer=task.trainer)
+        with tempfile.TemporaryDirectory() as folder:
+            weights = follow_path(
+                self.path, recipe, dirpath=folder, setting={"data.part": "all"}, seed=seed, progress=False
+            )
+            return loaded(weights)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def loaded(file: Path) -> Mapping[str, Tensor]:
+    return torch.load(file, weights_only=True)["state_dict"]
+
+
+def tuner(graph: Any, task: Task, meter: Meter, folder: str, seed: int, **options: Any) -> PathSearchTuner:
+    return PathSearchTuner(
+        graph,
+        model=task.model,
+        data=task.data,
+        trainer=meter.trainer,
+        monitor=task.monitor,
+        dirpath=folder,
+        seed=seed,
+        on_edge_end=meter.check,
+        num_threads=1,
+        progress=False,
+        **options,
+    )
+
+
+def found(task: Task, meter: Meter, result: SearchResult) -> Found:
+    model = loaded(result.weights)
+    path = result.path
+    if path.total_epochs == 0:  # nothing was better than no training
+        path = replace(path, steps=(replace(path.steps[0], epochs=1),))
+    return Found(model=model, value=accuracy(task, model), spent=meter.spent, schedule=PlannedPath(path=path))
+
+
+def paper(
+    task: Task, budget: float | None, seed: int, *, rates: Sequence[float] = THREE_RATES, **options: Any
+) -> Found:
+    """The paper's search over the task's axis and falling rates; the best so far once the budget is spent."""
+    axes = [
+        Axis("axis", task.axis, reversible=True),
+        Axis("rate", [{RATE: rate, DECAY: 1e-4} for rate in rates]),
+    ]
+    graph, meter = TransitionGraph.lattice(axes=axes), Meter(task, budget)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            result = tuner(graph, task, meter, folder, seed, **options).search()
+        except SpentError:
+            # Trains nothing more, and returns the best path of what there is.
+            result = tuner(graph, task, meter, folder, seed, max_gpu_hours=LITTLE, **options).search()
+        return found(task, meter, result)
+
+
+def paper_avg2(task: Task, budget: float, seed: int) -> Found:
+    """The paper's search with two rates and averaged weights."""
+    return paper(task, budget, seed, rates=TWO_RATES, averaging=True)
+
+
+def planned(task: Task, budget: float, seed: int, *, search_share: float) -> Found:
+    """The search with a budget, of which the given share is for the search, over the whole space."""
+    space = SearchSpace(
+        axes=[Axis("axis", task.axis, reversible=True)], choices={RATE: task.rates, DECAY: task.decays}
+    )
+    meter = Meter(task)
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"epochs": budget, "search_share": search_share}
+        return found(task, meter, tuner(space, task, meter, folder, seed, budget=options).search())

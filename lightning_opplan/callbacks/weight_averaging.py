@@ -1,0 +1,61 @@
+"""A moving average of the weights whose window grows with the training."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_opplan._lightning import averaged_model
+
+__all__ = ["GrowingWeightAveraging"]
+
+
+class GrowingWeightAveraging(WeightAveraging):
+    """Average the weights over the last part of the training so far; validate, keep and end with the average.
+
+    The time constant of the average is a share of the updates since training under this setting began: short at first,
+    so that it is not held back by what came before, and long where a long training needs it. At a constant learning
+    rate, the average is worth about what the weights would be after an annealed end.
+
+    Buffers are averaged, too, but for counters. A training that was interrupted goes on with the same average.
+
+    Args:
+        share: The time constant, as a share of the updates so far.
+
+    Raises:
+        ValueError: If the share is not above 0 and at most 1.
+
+    References:
+        Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018.
+
+    Example:
+        >>> GrowingWeightAveraging(share=0.2).share
+        0.2
+    """
+
+    def __init__(self, share: float = 0.2) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"`share` must be a share of the updates, above 0 and at most 1, got {share!r}.")
+        self.share = share
+        super().__init__(use_buffers=True, multi_avg_fn=self._average)
+
+    @override
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Each rank has seen other batches, and so has other statistics of batch normalization. A resumed training
+        # takes those of the first rank; an undisturbed one has to do the same.
+        average = averaged_model(self)
+        if average is not None and trainer.world_size > 1:
+            for buffer in average.module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        super().on_validation_epoch_start(trainer, pl_module)
+
+    def _average(self, averages: Any, weights: Any, num_averaged: Tensor | int) -> None:
+        """Move the averages of one type and device towards the weights."""
+        if averages[0].is_floating_point() or averages[0].is_complex():
+            step = min(1.0, 1.0 / (self.share * (float(num_averaged) + 1.0)))
+            torch._foreach_lerp_(averages, weights, step)
+        else:
+            torch._foreach_copy_(averages, weights)

@@ -1,0 +1,143 @@
+"""What a search, its delivery, the control and the grid came to on the test set, side by side."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich import box
+from rich.table import Table
+
+from lightning_opplan.planning.cost import in_thousands
+from lightning_opplan.planning.journal import Journal, PlanRecord
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.reporting.comparison import Spent, spent_on
+from lightning_opplan.reporting.costs import hours_of
+
+__all__ = ["Tested", "tested_of", "tested_table", "verdict"]
+
+_DELIVERED: Final = "delivered"
+_CONTROL: Final = "control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """One way to spend a budget, on the test set.
+
+    Attributes:
+        title: What it is.
+        role: ``"planned"``, ``"delivered"``, ``"control"`` or ``"grid"``.
+        metric: The metric; ``None`` as long as nothing was tested.
+        value: Of the averaged scores.
+        members: Of each member alone.
+        cost: What it took in all, the search included where it needs one.
+        file: The ensemble to be tested.
+    """
+
+    title: str
+    role: str
+    metric: str | None
+    value: float | None
+    members: tuple[float, ...]
+    cost: Spent
+    file: Path
+
+    @property
+    def spread(self) -> str:
+        """The members alone: how many, their mean, the lowest and the highest."""
+        if len(self.members) < 2:
+            return ""
+        low, high = min(self.members), max(self.members)
+        return f"{len(self.members)}: {statistics.fmean(self.members):.4f} ({low:.4f} to {high:.4f})"
+
+
+def tested_of(folder: Path) -> tuple[Tested, ...]:
+    """Read what lies in a plan's folder: everything that could be tested, and what came of it where it was."""
+    if not Journal.of(folder).file.is_file():
+        return ()
+    plan, search = Journal.of(folder).read()
+    searched = list(search.known)
+    rows = [_row(plan, "planned", "searched", folder / "ensemble.yaml", searched)]
+    for kind, role, title in (("deliver", _DELIVERED, "delivered"), ("grid", "grid", "hand-tuned grid")):
+        journal = Journal.of(folder / kind)
+        if journal.file.is_file():
+            own = list(journal.read()[1].known)
+            cost = [*searched, *own] if role == _DELIVERED else own
+            rows.append(_row(plan, role, title, folder / kind / "ensemble.yaml", cost))
+    return (*rows, *_controls(plan, folder / "control"))
+
+
+def tested_table(rows: tuple[Tested, ...]) -> Table:
+    """Return the rows as a table for the terminal."""
+    metric = next((row.metric for row in rows if row.metric is not None), "test")
+    table = Table(
+        title="On the test set", box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False
+    )
+    table.add_column("")
+    for name in (metric, "members alone", "epochs", "device time", "clip-frames"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        value = "not tested" if row.value is None else f"{row.value:.4f}"
+        frames = "" if row.cost.clip_frames is None else in_thousands(row.cost.clip_frames)
+        table.add_row(row.title, value, row.spread, f"{row.cost.epochs:g}", hours_of(row.cost.device_hours), frames)
+    return table
+
+
+def verdict(rows: tuple[Tested, ...], mode: str) -> str | None:
+    """Say in one sentence whether planning was worth it; ``None`` as long as one of the two was not tested."""
+    sign = 1.0 if mode == "max" else -1.0
+    controls = [row for row in rows if row.role == _CONTROL and row.value is not None]
+    planned = [row for row in rows if row.role == _DELIVERED and row.value is not None]
+    planned = planned or [row for row in rows if row.role == "planned" and row.value is not None]
+    if not controls or not planned:
+        return None
+    ours, control = planned[0], max(controls, key=lambda row: sign * (row.value or 0.0))
+    assert ours.value is not None
+    assert control.value is not None
+    figures = f"{ours.title} {ours.value:.4f}, {control.title} {control.value:.4f} ({ours.metric})"
+    ahead = sign * (ours.value - control.value)
+    if ahead < 0:
+        return f"The control is ahead: without any search the same cost came to more. {figures}."
+    if ahead == 0:
+        return f"Planning and its control are level: {figures}."
+    return f"Planning is ahead of its control: {figures}."
+
+
+def _controls(plan: PlanRecord, folder: Path) -> tuple[Tested, ...]:
+    journal = Journal.of(folder)
+    if not journal.file.is_file():
+        return ()
+    control, search = journal.read()
+    groups: dict[str, list[EdgeOutcome]] = {}
+    for name, facts in control.trainings.items():
+        taken = [outcome for outcome in search.known if outcome.edge.child.rpartition("/")[0] == name]
+        groups.setdefault(facts["group"], []).extend(taken)
+    titles = {"linear": "control, constant then linear", "cosine": "control, cosine"}
+    rows = []
+    for number, (group, taken) in enumerate(groups.items()):
+        file = folder / ("ensemble.yaml" if number == 0 else f"ensemble-{group}.yaml")
+        rows.append(_row(plan, _CONTROL, titles.get(group, group), file, taken))
+    return tuple(rows)
+
+
+def _row(plan: PlanRecord, role: str, title: str, file: Path, taken: list[EdgeOutcome]) -> Tested:
+    results = file.with_name(file.stem.replace("ensemble", "test") + ".json")
+    found: Mapping[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+    metric = _metric(plan.monitor, found.get("ensemble", {}))
+    return Tested(
+        title=title,
+        role=role,
+        metric=metric,
+        value=None if metric is None else found["ensemble"][metric],
+        members=() if metric is None else tuple(each[metric] for each in found["members"].values()),
+        cost=spent_on(taken),
+        file=file,
+    )
+
+
+def _metric(monitor: str, metrics: Mapping[str, float]) -> str | None:
+    """What the test calls the metric that was planned for, or its first one."""
+    name = monitor.replace("validation", "test").replace("valid", "test").replace("val", "test")
+    return name if name in metrics else next(iter(metrics), None)

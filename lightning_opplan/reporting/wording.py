@@ -1,0 +1,21 @@
+"""Numbers as people read them."""
+
+__all__ = ["duration"]
+
+
+def duration(seconds: float) -> str:
+    """Write a time span shortly.
+
+    Example:
+        >>> duration(42.3), duration(4000), duration(200000)
+        ('42 s', '1 h 07 min', '2 d 7 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"

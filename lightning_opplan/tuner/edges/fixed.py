@@ -1,0 +1,134 @@
+"""Trainings whose epochs are given beforehand."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from lightning_opplan._lightning import limit_epochs, remove_callbacks
+from lightning_opplan.callbacks.saving import save_checkpoint_atomically
+from lightning_opplan.planning.knee import Point
+from lightning_opplan.tuner.edges.recipe import Experiment
+from lightning_opplan.tuner.edges.trained import Trained
+
+__all__ = ["ForEpochs"]
+
+
+class ForEpochs(Checkpoint):
+    """Train for given epochs, whatever a metric says, and keep the last one.
+
+    Callbacks that watch a metric are left out: there is no validation, or one at the end alone.
+
+    Args:
+        epochs: Epochs to train; may be a fraction.
+        dirpath: Folder of the checkpoint.
+        monitor: Metric to validate at the end; by default nothing is validated.
+        rate_factor: What the learning rate is multiplied by after so many epochs; by default it stays. On top of what
+            a scheduler of the model's does.
+        value: What the training counts as, if nothing is validated.
+    """
+
+    def __init__(
+        self,
+        epochs: float,
+        *,
+        dirpath: Path,
+        monitor: str | None = None,
+        rate_factor: Callable[[float], float] | None = None,
+        value: float | None = None,
+    ) -> None:
+        self.epochs, self.monitor, self.rate_factor, self.value = epochs, monitor, rate_factor, value
+        self.path = os.path.join(dirpath, "last.ckpt")
+        self.points: tuple[Point, ...] = ()
+        self._begun = 0.0
+
+    def prepare(self, trainer: Trainer) -> None:
+        """Set the limits of a Trainer, before its fit."""
+        whole = math.ceil(self.epochs)
+        limit_epochs(trainer, whole, is_exact=True)
+        if self.monitor is None:
+            trainer.limit_val_batches = 0
+        else:
+            trainer.check_val_every_n_epoch, trainer.val_check_interval = whole, 1.0
+        remove_callbacks(trainer, lambda other: other is not self and getattr(other, "monitor", None) is not None)
+
+    def begin(self, experiment: Experiment) -> None:
+        """Look at nothing: what a training begins with does not matter to it."""
+
+    def trained(self) -> Trained:
+        """Return what the training came to."""
+        value = self.points[-1][1] if self.points else self.value
+        return Trained(
+            points=self.points,
+            value=value,
+            epoch=self.epochs,
+            checkpoint=None if self.monitor is not None and value is None else self.path,
+            reason=f"Trained for the {self.epochs:g} epochs of its part of the training.",
+        )
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.rate_factor is not None:
+            for optimizer in trainer.optimizers:
+                self._lower_within_steps(optimizer, self.rate_factor)
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        self._begun = trainer.current_epoch + batch_idx / trainer.num_training_batches
+
+    def _lower_within_steps(self, optimizer: Optimizer, rate_factor: Callable[[float], float]) -> None:
+        """Lower the rate for the step alone: schedulers go on from the rate that they have set."""
+        given: list[list[float]] = []  # a step that calls its parent class's has hooks within hooks
+
+        def lower(*_: object) -> None:
+            given.append([group["lr"] for group in optimizer.param_groups])
+            for group in optimizer.param_groups if len(given) == 1 else ():
+                group["lr"] = group["lr"] * rate_factor(self._begun)
+
+        def restore(*_: object) -> None:
+            for group, rate in zip(optimizer.param_groups, given.pop(), strict=True):
+                group["lr"] = rate
+
+        optimizer.register_step_pre_hook(lower)
+        optimizer.register_step_post_hook(restore)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
+        if not float(self.epochs).is_integer() and done >= self.epochs - 1e-6:
+            trainer.should_stop = True
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        save_checkpoint_atomically(trainer, self.path)
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.monitor is None or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        metric = trainer.callback_metrics.get(self.monitor)
+        # The first rank may be the only one that logs it.
+        found = trainer.strategy.broadcast(None if metric is None else float(metric))
+        if found is None:
+            raise RuntimeError(f"`monitor` must be a metric that validation logs, got {self.monitor!r}.")
+        value = float(found)
+        self.points = ((trainer.current_epoch + 1, value if math.isfinite(value) else None),)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": [list(point) for point in self.points]}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = tuple((epoch, value) for epoch, value in state_dict["points"])

@@ -1,0 +1,251 @@
+"""Networks whose scores are averaged: the file that names them, their test, and their predictions."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import yaml
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lightning_opplan.files import write_json, write_text
+from lightning_opplan.messages import checked_names
+from lightning_opplan.planning.graph import Setting
+from lightning_opplan.tuner.edges.checkpoints import load_weights
+from lightning_opplan.tuner.edges.ranks import Ranks
+from lightning_opplan.tuner.edges.recipe import Recipe
+from lightning_opplan.tuner.edges.training import hushed, quiet
+
+__all__ = ["Ensemble", "EnsembleMember", "predict_ensemble", "results_file", "score_ensemble"]
+
+_FORMAT: Final = 1
+_HEADER: Final = """\
+# Networks whose scores are averaged with equal weights: `opplan test --config <your configuration> --ensemble <this
+# file>`, or `predict`. Weights lie relative to this file; `set` is what the configuration has to say for each.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleMember:
+    """One of the networks.
+
+    Attributes:
+        name: Its name.
+        weights: File of its weights.
+        setting: What the configuration has to say for it.
+    """
+
+    name: str
+    weights: Path
+    setting: Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Networks whose scores are averaged.
+
+    Attributes:
+        members: The networks, the best first if one is known to be.
+    """
+
+    members: tuple[EnsembleMember, ...]
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str]) -> "Ensemble":
+        """Read an ensemble from its YAML file.
+
+        Raises:
+            FileNotFoundError: If it, or the weights of a member, are not there.
+            ValueError: If it is not the file of an ensemble.
+        """
+        file = Path(file)
+        if not file.is_file():
+            raise FileNotFoundError(f"`ensemble` must be the file of an ensemble, got {str(file)!r}: no such file.")
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"`ensemble` must be a YAML file, got {str(file)!r}: {' '.join(str(error).split())}."
+            ) from error
+        entries = content.get("members") if isinstance(content, Mapping) else None
+        if not isinstance(entries, Sequence) or not entries or not all(isinstance(each, Mapping) for each in entries):
+            raise ValueError(f"{file}: an ensemble must be a mapping with a list of `members`.")
+        members = []
+        for entry in entries:
+            checked_names(f"members of {file}", entry, ("name", "weights", "set"))
+            if not {"name", "weights"} <= set(entry):
+                raise ValueError(f"{file}: a member must have a `name` and `weights`, got {dict(entry)!r}.")
+            weights = file.parent / str(entry["weights"])
+            if not weights.is_file():
+                raise FileNotFoundError(f"{file}: the weights of {entry['name']!r} are gone: {weights}.")
+            members.append(EnsembleMember(name=str(entry["name"]), weights=weights, setting=entry.get("set") or {}))
+        return cls(members=tuple(members))
+
+    def save(self, file: Path) -> Path:
+        """Write the ensemble as YAML, whole or not at all."""
+        members = [
+            {
+                "name": member.name, "weights": os.path.relpath(member.weights.absolute(), file.parent.absolute()),
+                "set": dict(member.setting),
+            }
+            for member in self.members
+        ]  # fmt: skip
+        content = {"format": _FORMAT, "members": members}
+        write_text(file, _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))
+        return file
+
+
+def score_ensemble(
+    file: str | os.PathLike[str], recipe: Recipe, *, progress: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Test every member of an ensemble, and the mean of their scores.
+
+    What is averaged is what the module returns when it is called: ``test_step`` has to score with ``self(batch)``. All
+    members have to see the same samples in the same order.
+
+    Args:
+        file: The file of the ensemble. Beside it, ``test.json`` is written.
+        recipe: Makes the experiment of each member.
+        progress: Is told what happens.
+
+    Returns:
+        ``ensemble``, the metrics of the mean, and ``members``, those of each by its name.
+
+    Raises:
+        ValueError: If the members' scores cannot be averaged.
+    """
+    file = Path(file)
+    ensemble = Ensemble.load(file)
+    members: dict[str, Mapping[str, float]] = {}
+    with hushed():
+        ranks = Ranks(recipe.build_trainer(str(file.parent)))
+        mean = _Mean()
+        for member in ensemble.members:
+            with mean.taking(member.name):
+                (members[member.name],) = _run(member, recipe, ranks, file.parent, mean, "test")
+            if progress is not None and ranks.is_first:
+                progress(f"{member.name}: {_sentence(members[member.name])}")
+        fused: Mapping[str, float] = members[ensemble.members[0].name]
+        if len(members) > 1:
+            with mean.giving():
+                (fused,) = _run(ensemble.members[0], recipe, ranks, file.parent, mean, "test")
+            if progress is not None and ranks.is_first:
+                progress(f"all {len(members)}, averaged: {_sentence(fused)}")
+        found = {"ensemble": dict(fused), "members": {name: dict(metrics) for name, metrics in members.items()}}
+        ranks.decide(lambda: write_json(results_file(file), found))
+    return found
+
+
+def predict_ensemble(file: str | os.PathLike[str], recipe: Recipe) -> list[Any]:
+    """Predict with the mean of the members' scores.
+
+    Args:
+        file: The file of the ensemble.
+        recipe: Makes the experiment of each member.
+
+    Returns:
+        What ``predict_step`` returns for every batch where the module returns the mean of the members' scores.
+
+    Raises:
+        ValueError: If the members' scores cannot be averaged.
+    """
+    file = Path(file)
+    ensemble = Ensemble.load(file)
+    with hushed():
+        ranks, mean = Ranks(recipe.build_trainer(str(file.parent))), _Mean()
+        for member in ensemble.members:
+            with mean.taking(member.name):
+                _run(member, recipe, ranks, file.parent, mean, "predict")
+        with mean.giving():
+            predictions: list[Any] = _run(ensemble.members[0], recipe, ranks, file.parent, mean, "predict")
+    return predictions
+
+
+def results_file(file: Path) -> Path:
+    """Return where the test of an ensemble is kept: ``test.json`` for ``ensemble.yaml``."""
+    return file.with_name(file.stem.replace("ensemble", "test") + ".json")
+
+
+def _run(member: EnsembleMember, recipe: Recipe, ranks: Ranks, folder: Path, mean: "_Mean", stage: str) -> Any:
+    experiment = recipe.build(member.setting, callbacks=[], folder=str(folder))
+    ranks.adopt(experiment.trainer)
+    quiet(experiment.trainer)
+    load_weights(experiment.model, str(member.weights))
+    with mean.around(experiment.model):
+        if stage == "test":
+            return experiment.trainer.test(experiment.model, experiment.data, verbose=False)
+        return experiment.trainer.predict(experiment.model, experiment.data)
+
+
+class _Mean:
+    """Sums up what modules return when they are called, call by call, and then returns the mean in their place."""
+
+    def __init__(self) -> None:
+        self._sums: list[Tensor] = []
+        self._taken = 0
+        self._name: str | None = None
+        self._calls = 0
+
+    @contextmanager
+    def taking(self, name: str) -> Iterator[None]:
+        """Within, the scores of a member are added."""
+        self._name, self._calls = name, 0
+        yield
+        if not self._calls:
+            raise ValueError(
+                f"`test_step` and `predict_step` must score with `self(batch)`, but {name!r} was not called: there is "
+                "nothing to average."
+            )
+        if self._calls != len(self._sums):
+            raise ValueError(f"All members must see the same samples, but {name!r} saw another number of batches.")
+        self._taken += 1
+
+    @contextmanager
+    def giving(self) -> Iterator[None]:
+        """Within, the mean is returned."""
+        self._name, self._calls = None, 0
+        yield
+
+    @contextmanager
+    def around(self, model: LightningModule) -> Iterator[None]:
+        """Within, a module is looked at, or answered for."""
+        forward = model.forward
+
+        def replaced(*arguments: Any, **named: Any) -> Any:
+            scores = forward(*arguments, **named)
+            if not isinstance(scores, Tensor):
+                raise ValueError(
+                    f"`forward` must return a tensor of scores to be averaged, got {type(scores).__name__}."
+                )
+            return self._add(scores) if self._name is not None else self._next().to(scores)
+
+        model.__dict__["forward"] = replaced
+        try:
+            yield
+        finally:
+            del model.__dict__["forward"]
+
+    def _add(self, scores: Tensor) -> Tensor:
+        kept = scores.detach().to("cpu", torch.float64)
+        if not self._taken:
+            self._sums.append(kept)
+        elif self._calls < len(self._sums) and self._sums[self._calls].shape == kept.shape:
+            self._sums[self._calls] += kept
+        else:
+            raise ValueError(
+                f"All members must see the same samples, but {self._name!r} scored another number of them."
+            )
+        self._calls += 1
+        return scores
+
+    def _next(self) -> Tensor:
+        self._calls += 1
+        return self._sums[self._calls - 1] / self._taken
+
+
+def _sentence(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
