@@ -22,9 +22,8 @@ Setting = Mapping[str, Any]
 
 def mnist1d_network() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv1d(1, 8, 5, stride=2, padding=2), nn.ReLU(),
-        nn.Conv1d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Conv1d(16, 16, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Conv1d(1, 16, 5, stride=2, padding=2), nn.ReLU(),
+        nn.Conv1d(16, 16, 5, stride=4, padding=2), nn.ReLU(),
         nn.Flatten(), nn.Linear(80, 10),
     )  # fmt: skip
 

@@ -78,11 +78,13 @@ class Rung:
     Attributes:
         edges: The arms, and forks of arms.
         epochs: The epoch, counted along the whole way of each.
+        since: The epoch of the rung before, at which forks leave their arm.
         reason: Why it was left out, if it was.
     """
 
     edges: tuple[Edge, ...]
     epochs: int
+    since: int = 0
     reason: str | None = None
 
 
@@ -131,6 +133,7 @@ class Halving:
         self._arm = {Edge(START, arm.name): arm for arm in arms.arms}
         self._arm |= {Edge(parent, fork.name): fork for parent, fork in arms.forks}
         self._known: dict[Edge, EdgeOutcome] = {}
+        self._values: dict[tuple[Edge, float], float | None] = {}
         for outcome in outcomes:
             self._note(outcome)
         self._plan()
@@ -240,20 +243,24 @@ class Halving:
         """Return the arms of the last rung that has ended, the best first; before, those that have a value."""
         done = [rung for rung in self._rungs if rung.reason is None and not self._missing(rung)]
         if done:
-            return tuple(self._ranking(done[-1].edges, done[-1].epochs))
-        return tuple(self._ranking([edge for edge in self._known if edge.parent == START], math.inf))
+            return tuple(self._ranking(dict.fromkeys(done[-1].edges, done[-1].epochs)))
+        return tuple(self._ranking({edge: self._reached(edge) for edge in self._known if edge.parent == START}))
 
     def value(self, edge: Edge, until: float = math.inf) -> float | None:
         """Return an arm's value at an epoch along its way; ``None`` if it has none, or has diverged."""
         outcome = self._known.get(edge)
-        if outcome is None or outcome.value is None:
+        if outcome is None or (outcome.value is None and until >= self._reached(edge)):
             return None
-        return averaged_value(outcome.curve, until - (outcome.since or 0))
+        key = edge, min(until, self._reached(edge))
+        if key not in self._values:
+            self._values[key] = averaged_value(outcome.curve, until - (outcome.since or 0))
+        return self._values[key]
 
-    def standard_error(self, edge: Edge) -> float:
-        """Return the standard error of an arm's value."""
+    def standard_error(self, edge: Edge, until: float = math.inf) -> float:
+        """Return the standard error of an arm's value at an epoch along its way."""
         outcome = self._known[edge]
-        return standard_error(outcome.value or 0.0, outcome.curve, self._num_validation(edge))
+        points = [point for point in outcome.curve if point[0] <= until - (outcome.since or 0)]
+        return standard_error(self.value(edge, until) or 0.0, points, self._num_validation(edge))
 
     def probability_of_better(self, rival: Edge, best: Edge) -> float:
         """Return the probability that a rival is better than the best, both values being normal and independent."""
@@ -296,6 +303,7 @@ class Halving:
                 + suggestion(str(outcome.edge), map(str, self.edges), label="Edges")
             )
         self._known[outcome.edge] = outcome
+        self._values = {key: value for key, value in self._values.items() if key[0] != outcome.edge}
 
     def _plan(self) -> None:
         """Go through the rungs as far as the outcomes reach, up to the work that is wanted next."""
@@ -318,25 +326,32 @@ class Halving:
     def _climb(self, number: int, counts: Sequence[int], edges: Sequence[Edge]) -> bool:
         """Add a rung, and what it wants; returns whether there may be a further one."""
         before = self._rungs[-1].epochs if self._rungs else 0
-        chosen = list(edges)
+        chosen, at = list(edges), {}
         if number > 0:
-            chosen = self._chosen(edges, counts[number], before)
+            at = {edge: rung.epochs for rung in self._rungs for edge in rung.edges}
+            chosen = self._chosen({edge: at[edge] for edge in edges}, counts[number])
             if not chosen:
                 return False
             branches = [self._arm[edge].branch for edge in chosen]
             if self.is_delivered and len(set(branches)) == len(branches):
                 self._rungs.append(
-                    Rung(edges=tuple(chosen), epochs=before, reason="one arm was left per branch: nothing to decide")
+                    Rung(
+                        edges=tuple(chosen),
+                        epochs=before,
+                        since=before,
+                        reason="one arm was left per branch: nothing to decide",
+                    )
                 )
                 return False
-        is_last = number == len(counts) - 1
-        epochs = self._last_epochs(chosen) if is_last else self._epochs(number, counts, chosen)
-        if number > 0 and epochs <= before:
+        epochs = self._affordable(chosen, before)
+        if number < len(counts) - 1:
+            epochs = min(epochs, self._epochs(number, counts, chosen))
+        elif number > 0 and epochs > before:
+            chosen += self._forks({edge: at[edge] for edge in chosen})
+            epochs = self._affordable(chosen, before)
+        if epochs <= before:
             return False
-        if is_last and number > 0:
-            chosen += self._forks(chosen[:], before)
-            epochs = max(self._last_epochs(chosen), before)
-        rung = Rung(edges=tuple(chosen), epochs=max(epochs, 1))
+        rung = Rung(edges=tuple(chosen), epochs=epochs, since=before)
         self._rungs.append(rung)
         self._wanted = self._missing(rung)
         return True
@@ -347,7 +362,10 @@ class Halving:
         price = self._price(first)
         affordable = int(self.budget / (_EPOCHS_PER_ARM * price)) if price else len(arms)
         own = sum(arm.is_own for arm in self.arms.arms)
-        return arms[: max(affordable, min(own + 1, len(arms)), 3)]
+        arms = arms[: max(affordable, min(own + 1, len(arms)), 3)]
+        while len(arms) > 1 and self._affordable(arms, 0) < 1:
+            arms.pop()
+        return arms
 
     def _counts(self, number: int) -> list[int]:
         """Arms of every rung: 18, 6, 2."""
@@ -368,12 +386,26 @@ class Halving:
         scale: int = self.eta**number
         return max(round(self.budget / price / trained * scale), 1)
 
-    def _last_epochs(self, chosen: Sequence[Edge]) -> int:
-        """The epoch of the last rung: what the other arms have left of the budget."""
-        others = sum(self._cost(edge) for edge in self._known if edge not in chosen)
-        given = sum(self._price(edge) * (self._since(edge)) for edge in chosen)
-        price = sum(self._price(edge) for edge in chosen)
-        return int((self.budget - others + given) / price + 1e-9)
+    def _affordable(self, chosen: Sequence[Edge], before: int) -> int:
+        """The epoch up to which some arms can be trained with what the others have left of the budget.
+
+        Where some are beyond it, from a search with another budget, there is less for the rest. It does not depend on
+        how far the arms have come on the way to it.
+        """
+        left = self.budget - sum(self._cost(edge) for edge in self._known if edge not in chosen)
+        prices = {edge: self._price(edge) or 1.0 for edge in chosen}
+        spent = {edge: self._cost(edge) if edge in self._known else 0.0 for edge in chosen}
+        since = {edge: self._since(edge, before) for edge in chosen}
+        behind = list(chosen)
+        while behind:
+            total = left - sum(spent[edge] for edge in chosen if edge not in behind)
+            given = sum(prices[edge] * since[edge] for edge in behind)
+            epochs = (total + given) / sum(prices[edge] for edge in behind) + 1e-9
+            beyond = [edge for edge in behind if spent[edge] > prices[edge] * (epochs - since[edge]) + 1e-6]
+            if not beyond:
+                return int(epochs)
+            behind = [edge for edge in behind if edge not in beyond]
+        return 0
 
     def _num_protected(self) -> int:
         """The most arms that are kept whatever their value."""
@@ -382,9 +414,9 @@ class Halving:
         places = {(name, arm.places[name]) for arm in arms for name in self.arms.protected}
         return sum(arm.is_own for arm in arms) + len(branches) + len(places)
 
-    def _chosen(self, edges: Sequence[Edge], count: int, until: int) -> list[Edge]:
+    def _chosen(self, at: Mapping[Edge, float], count: int) -> list[Edge]:
         """The arms that go on: those that are protected, and the best of the others, in their first order."""
-        order = self._ranking(edges, until)
+        order = self._ranking(at)
         kept = dict.fromkeys(edge for edge in order if self._arm[edge].is_own)
         for name in (None, *self.arms.protected):
             best: dict[str, Edge] = {}
@@ -396,20 +428,24 @@ class Halving:
             if len(kept) >= count:
                 break
             kept[edge] = None
-        return [edge for edge in edges if edge in kept]
+        return [edge for edge in at if edge in kept]
 
-    def _ranking(self, edges: Iterable[Edge], until: float) -> list[Edge]:
+    def _ranking(self, at: Mapping[Edge, float]) -> list[Edge]:
         """Arms that have not diverged, the best first; those that are as good as equal by what they are.
 
         Nothing is known of blind arms: the configuration's own comes first, then they stay as they were drawn.
+
+        Args:
+            at: The epoch of every arm at which it is looked at. What came after must not matter, or the choice would
+                depend on which arm is the first to go on.
         """
-        alive = [edge for edge in edges if self.value(edge, until) is not None]
-        blind = [edge for edge in alive if self.is_blind(edge, until)]
-        worth = {edge: self._worth(edge, alive, until) for edge in alive if edge not in blind}
+        alive = {edge: until for edge, until in at.items() if self.value(edge, until) is not None}
+        blind = [edge for edge, until in alive.items() if self.is_blind(edge, until)]
+        worth = {edge: self._worth(edge, alive) for edge in alive if edge not in blind}
         order: list[Edge] = []
         while worth:
             best = max(worth, key=lambda edge: worth[edge])
-            error = self.standard_error(best)
+            error = self.standard_error(best, at[best])
             equal = [edge for edge in worth if worth[best] - worth[edge] <= error]
             order.append(min(equal, key=lambda edge: self._tie(edge, worth[edge])))
             del worth[order[-1]]
@@ -421,25 +457,25 @@ class Halving:
         cost = round(10 * math.log(self._price(edge)))  # costs that differ by less than a tenth are the same
         return not arm.is_own, not arm.is_last, cost, -worth
 
-    def _worth(self, edge: Edge, edges: Sequence[Edge], until: float) -> float:
+    def _worth(self, edge: Edge, at: Mapping[Edge, float]) -> float:
         """An arm's value, the higher the better; that of an early position on an axis at equal cost, too.
 
         With shorter clips, say, a network looks better after few epochs than it is. So it has to be ahead both after
         equal epochs and at equal cost.
         """
-        arm, value = self._arm[edge], self.value(edge, until)
+        arm, value = self._arm[edge], self.value(edge, at[edge])
         assert value is not None
         last = [
-            self._price(other) for other in edges if self._arm[other].is_last and arm.branch == self._arm[other].branch
+            self._price(other) for other in at if self._arm[other].is_last and arm.branch == self._arm[other].branch
         ]
-        if arm.is_last or not last or not math.isfinite(until):
+        if arm.is_last or not last:
             return self._sign * value
-        at_equal_cost = self.value(edge, until * min(1.0, sum(last) / len(last) / self._price(edge)))
+        at_equal_cost = self.value(edge, at[edge] * min(1.0, sum(last) / len(last) / self._price(edge)))
         return self._sign * value if at_equal_cost is None else min(self._sign * value, self._sign * at_equal_cost)
 
-    def _forks(self, chosen: Sequence[Edge], since: int) -> list[Edge]:
-        """The moves: the best arm under settings one step away, unless an arm as good has one of them."""
-        order = self._ranking(chosen, since)
+    def _forks(self, at: Mapping[Edge, float]) -> list[Edge]:
+        """The moves: the best arm under settings one step away that no arm has."""
+        order = self._ranking(at)
         if not self.moves or not order:
             return []
         forks = [edge for edge in self._arm if edge.parent == order[0].child]
@@ -448,10 +484,9 @@ class Halving:
 
     def _missing(self, rung: Rung) -> list[Work]:
         """What a rung still wants. A fork before the arm that it forks, whose weights move on."""
-        before = self._rungs[-2].epochs if len(self._rungs) > 1 else 0
         works = []
         for edge in sorted(rung.edges, key=lambda edge: edge.parent == START):
-            since = 0 if edge.parent == START else int(self._since(edge) or before)
+            since = int(self._since(edge, rung.since))
             if self._is_due(edge, rung.epochs, since):
                 works.append(Work(edge=edge, until=rung.epochs - since, since=since or None))
         return works
@@ -463,14 +498,12 @@ class Halving:
         slack = _SLACK * epochs if self.unit == "gpu_hours" else 0.0
         return outcome.is_paused and outcome.value is not None and self._reached(edge) < epochs - slack
 
-    def _since(self, edge: Edge) -> float:
-        """The epoch at which a fork left its arm."""
+    def _since(self, edge: Edge, before: float) -> float:
+        """The epoch at which a fork left its arm, or would leave it."""
         outcome = self._known.get(edge)
         if edge.parent == START:
             return 0.0
-        if outcome is not None:
-            return outcome.since or 0.0
-        return float(self._rungs[-1].epochs) if self._rungs else 0.0
+        return before if outcome is None else float(outcome.since or 0.0)
 
     def _reached(self, edge: Edge) -> float:
         outcome = self._known[edge]

@@ -82,7 +82,7 @@ def annealed_state(content: object) -> "AnnealedState":
     """
     if not isinstance(content, Mapping):
         raise ValueError(
-            f"`anneal` of a state must be a mapping with `share` or `epochs`, and `shape`, got {content!r}."
+            f"`anneal` of a state must be a mapping such as {{share: 0.3, shape: linear}}, got {content!r}."
         )
     checked_names("anneal", content, ("share", "epochs", "shape"))
     return AnnealedState(**content)

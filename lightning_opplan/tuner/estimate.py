@@ -172,14 +172,17 @@ def measure_state(recipe: Recipe, setting: Setting) -> StateCost:
         spent = meter.spent(trainer)
         state = experiment.model.state_dict().values()
         batches = _num_batches(trainer.train_dataloader, limits[0])
-        seen = max(watch.num_train, 1)
+        samples = spent.num_samples / max(watch.num_train, 1) * batches
+        drawn = _num_drawn(trainer.train_dataloader)
+        if drawn is not None:  # the last batch may be a small one
+            samples = min(samples, drawn * trainer.world_size)
         return StateCost(
             train_batches=batches,
             val_batches=sum(_num_batches(loader, limits[1]) for loader in loaders if loader is not None),
             train_seconds=watch.train_seconds,
             val_seconds=watch.val_seconds,
-            clip_frames=(spent.clip_frames or spent.num_samples) / seen * batches,
-            num_samples=spent.num_samples / seen * batches,
+            clip_frames=(spent.clip_frames or spent.num_samples) / spent.num_samples * samples,
+            num_samples=samples,
             weights=sum(tensor.numel() * tensor.element_size() for tensor in state),
             devices=trainer.world_size,
             max_epochs=limit if limit and limit > 0 else None,
@@ -197,6 +200,14 @@ def _num_batches(loader: Any, limit: float | None) -> int:
     if limit is None:
         return number
     return min(number, limit) if isinstance(limit, int) else int(number * limit)
+
+
+def _num_drawn(loader: Any) -> int | None:
+    """Samples that a process draws in an epoch, where its loader knows."""
+    try:
+        return len(loader.sampler)
+    except (AttributeError, TypeError):
+        return None
 
 
 class _Stopwatch(Callback):

@@ -32,10 +32,11 @@ class Driver:
     executor: str = "processes"
     devices: int = 1
     one_state: bool = False
+    script: str = "tests.helpers.toy"
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self):
-        command = [sys.executable, "-W", "ignore", "-m", "tests.helpers.toy", str(self.folder), str(self.devices)]
+        command = [sys.executable, "-W", "ignore", "-m", self.script, str(self.folder), str(self.devices)]
         command += [self.executor, *(["--one-state"] if self.one_state else [])]
         self._errors = self.folder.with_name(f"{self.folder.name}.stderr")
         with self._errors.open("wb") as stream:

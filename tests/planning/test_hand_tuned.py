@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from lightning_opplan.planning.graph import START, Axis
 from lightning_opplan.planning.chains import chain_graph
+from lightning_opplan.planning.graph import START, Axis
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.schedule import FixedStage
 

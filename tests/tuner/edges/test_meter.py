@@ -22,7 +22,10 @@ def test_samples_and_frames_are_counted_on_all_devices(batch, samples, frames):
     meter = Meter()
     for number in range(3):
         meter.on_train_batch_start(None, None, batch, number)
-    assert meter.spent(SimpleNamespace(world_size=2)) == (2, 6 * samples, frames and 6 * frames)
+    for _ in range(2):  # of the validations, the last one counts
+        meter.on_validation_epoch_start(None, None)
+        meter.on_validation_batch_start(None, None, batch, 0)
+    assert meter.spent(SimpleNamespace(world_size=2)) == (2, 6 * samples, frames and 6 * frames, 2 * samples)
 
 
 def test_a_resumed_training_counts_on():

@@ -1,0 +1,140 @@
+import pytest
+
+from lightning_opplan.planning.delivery import (
+    Doubling,
+    control_members,
+    control_settings,
+    delivered_members,
+    doubling,
+    members_from,
+)
+from lightning_opplan.planning.graph import Axis, TransitionGraph
+from lightning_opplan.planning.halving import Halving
+from lightning_opplan.planning.path import OptimizationPath, PathStep
+from lightning_opplan.planning.schedule import Anneal
+from tests.planning.test_halving import arms, by_rate, run
+
+PRICE = {16: 1.0, 32: 2.0}
+
+
+def price(setting):
+    return PRICE[setting["length"]] * (1.5 if setting.get("all") else 1.0)
+
+
+def path(*steps, value=0.9, rate=0.1):
+    return OptimizationPath(
+        steps=tuple(
+            PathStep(state=f"{length}", epochs=epochs, setting={"length": length, "lr": rate}, value=value)
+            for length, epochs in steps
+        )
+    )
+
+
+def cost(members):
+    return sum(stage.epochs * price(setting) for member in members for setting, stage in member.stages)
+
+
+def deliver(paths, rest, **options):
+    return delivered_members(paths, price=price, rest=rest, **{"doublings": {}, "setting": {"all": True}, **options})
+
+
+def test_as_many_members_as_the_budget_allows_and_all_of_it_is_used():
+    members = deliver({"": path((32, 20))}, 200)  # 60 each
+    assert [member.name for member in members] == ["path 1", "path 2", "path 3"]
+    assert cost(members) <= 200
+    assert cost(members) > 200 - 3 * 3
+
+
+def test_eight_at_most():
+    members = deliver({"": path((32, 2))}, 600)
+    assert len(members) == 8
+    assert {stage.epochs for member in members for _, stage in member.stages} == {25}
+
+
+def test_every_branch_has_as_many():
+    members = deliver({"a": path((32, 10)), "b": path((16, 10))}, 100)  # 30 and 15
+    assert [(member.branch, member.value) for member in members] == [("a", 0.9)] * 2 + [("b", 0.9)] * 2
+
+
+def test_the_worst_branch_is_left_out_if_one_each_is_too_much():
+    members = deliver({"a": path((32, 10), value=0.5), "b": path((32, 10), value=0.8)}, 40)
+    assert [member.branch for member in members] == ["b"]
+
+
+def test_a_small_rest_makes_a_short_training():
+    (member,) = deliver({"": path((16, 10), (32, 10))}, 15)  # 45 in all
+    assert [stage.epochs for _, stage in member.stages] == [3, 3]
+    assert member.stages[-1][1].total == 6
+
+
+def test_only_the_last_state_is_stretched():
+    (member,) = deliver({"": path((16, 10), (32, 10))}, 75, doublings={"": Doubling(gain=0.1, error=0.05)})
+    assert [stage.epochs for _, stage in member.stages] == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [(0.0, 8), (0.03, 4), (0.05, 2), (0.09, 1), (0.5, 1)],
+    ids=["flat", "once", "twice", "3", "steep"],
+)
+def test_fewer_and_longer_members_while_longer_ones_gain_more_than_the_error(gain, expected):
+    members = deliver({"": path((32, 10))}, 240, doublings={"": Doubling(gain=gain, error=0.02)})
+    assert len(members) == expected
+    assert cost(members) == pytest.approx(240)
+
+
+def test_a_number_of_members_is_taken_as_given():
+    members = deliver({"": path((32, 10))}, 1, number=3)
+    assert [stage.epochs for member in members for _, stage in member.stages] == [10, 10, 10]
+
+
+def test_the_rate_falls_at_the_end_unless_the_path_lowers_it():
+    (constant,) = deliver({"": path((32, 10))}, 30, number=1)
+    assert constant.stages[-1][1].anneal == Anneal(share=0.3, shape="linear")
+    falling = OptimizationPath(
+        steps=tuple(PathStep(state=str(rate), epochs=5, setting={"length": 32, "lr": rate}) for rate in (0.1, 0.01))
+    )
+    (stepped,) = deliver({"": falling}, 30, number=1)
+    assert all(stage.is_constant for _, stage in stepped.stages)
+    (asked,) = deliver({"": falling}, 30, number=1, anneal=Anneal(shape="sqrt"))
+    assert asked.stages[-1][1].anneal.shape == "sqrt"
+
+
+def test_states_without_epochs_are_left_out():
+    (member,) = deliver({"": path((16, 10), (32, 0))}, 15, number=1)
+    assert [setting["length"] for setting, _ in member.stages] == [16]
+
+
+def test_members_survive_a_file():
+    members = deliver({"a": path((16, 3), (32, 5))}, 60)
+    assert members_from([member.to_dict() for member in members]) == members
+
+
+def test_a_control_has_the_last_setting_of_every_axis_and_the_own_rate():
+    axes = [Axis("clip", [{"length": 16}, {"length": 32}]), Axis("rate", [{"lr": 0.1}, {"lr": 0.01}])]
+    branches = {"a": {"b": 1}, "c": {"b": 2}}
+    graph = TransitionGraph.lattice(axes=axes, branches=branches)
+    settings = control_settings(axes, branches, graph)
+    assert settings == {"a": {"b": 1, "length": 32}, "c": {"b": 2, "length": 32}}
+    members = control_members(settings, price=price, total=600, setting={"all": True})
+    assert [member.name for member in members] == ["linear a", "linear c", "cosine a", "cosine c"]
+    assert cost(members[:2]) == cost(members[2:]) == 600
+    assert members[0].stages[0][1].rate_factor(85) == pytest.approx(0.5)
+    assert members[2].stages[0][1].rate_factor(50) == pytest.approx(0.5)
+
+
+def test_a_control_of_states_written_out_is_their_ends():
+    graph = TransitionGraph(
+        {"x": {"length": 16, "lr": 0.1}, "y": {"length": 32, "lr": 0.01}}, [("start", "x"), ("x", "y")]
+    )
+    assert control_settings((), {}, graph) == {"y": {"length": 32}}
+
+
+def test_doubling_is_what_the_second_half_brought():
+    search = Halving(arms(), budget=420, is_delivered=False)
+    run(search, by_rate)
+    found = doubling(search, search.path())
+    best = search.leaders[search.best_so_far]
+    epochs = search.outcome(best).epochs_run
+    assert found.gain == pytest.approx(search.value(best, epochs) - search.value(best, epochs / 2))
+    assert found.gain > 0
