@@ -8,6 +8,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ from ray.tune import CheckpointConfig, ResultGrid, RunConfig, Stopper, TuneConfi
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from peers.rivals import training_seed
 from peers.tasks import TASKS, Setting, Task
-from peers.training import Found, Segment, Segments, Shape, Weights, accuracy, train
+from peers.training import Found, Segment, Segments, Shape, Weights, accuracy, train, training_seed
 
 NUM_CPUS = 2
 POPULATION = 8
@@ -31,6 +31,7 @@ RAY_OPTIONS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # trainings of other rivals do not stand back, either
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no table and no TensorBoard file for each trial
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # rows are what is resumed, not runs
     "TUNE_WARN_THRESHOLD_S": "60",
@@ -144,9 +145,10 @@ def found(results: ResultGrid, ends: Ends, shape: Shape) -> Found:
     ended = [result for result in results if result.checkpoint is not None]
     best = max(ended, key=lambda result: result.metrics["accuracy"])
     content = content_of(best.checkpoint)
+    runs = [(setting, list(run)) for setting, run in groupby(content["segments"], key=lambda segment: segment[0])]
     segments = [
-        Segment(setting=setting, epochs=epochs, shape=shape, goes_on=number > 0)
-        for number, (setting, epochs) in enumerate(content["segments"])
+        Segment(setting=setting, epochs=sum(epochs for _, epochs in run), shape=shape, goes_on=number > 0)
+        for number, (setting, run) in enumerate(runs)
     ]
     return Found(
         model=content["model"],

@@ -1,6 +1,6 @@
 """Rivals that train in this process: random search, plateaus, one epoch of everything, and Optuna."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -11,12 +11,9 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
 from peers.tasks import RATE, Setting, Task
-from peers.training import Found, Segment, Segments, Shape, accuracy, copied, train
+from peers.training import Found, Segment, Segments, Shape, accuracy, copied, train, training_seed
 
-Rival = Callable[[Task, float, int], Found]
-"""Spends a budget of epochs on a task with the seed of everything random in it."""
-
-AVERAGING = 0.2
+NUM_TRIALS = 8
 
 
 @dataclass
@@ -36,17 +33,10 @@ class Best:
         return Found(model=self.model, value=self.value, spent=self.spent, schedule=self.schedule)
 
 
-def training_seed(seed: int, number: int) -> int:
-    """Seeds of the trainings of a rival, apart from each other."""
-    return 1000 * (seed + 1) + number
-
-
-def random_search(
-    task: Task, budget: float, seed: int, *, num_trials: int = 8, shape: Shape, averaging: float | None = None
-) -> Found:
+def random_search(task: Task, budget: float, seed: int, *, shape: Shape, averaging: float | None = None) -> Found:
     """Some settings by chance, an equal part of the budget for each."""
-    best, epochs, space = Best(), max(int(budget / num_trials), 1), task.space
-    for number, index in enumerate(np.random.default_rng(seed).permutation(len(space))[:num_trials]):
+    best, epochs, space = Best(), max(int(budget / NUM_TRIALS), 1), task.space
+    for number, index in enumerate(np.random.default_rng(seed).permutation(len(space))[:NUM_TRIALS]):
         whole = Segments(segments=(Segment(setting=space[index], epochs=epochs, shape=shape),), averaging=averaging)
         weights = train(task, space[index], epochs, shape, training_seed(seed, number), averaging=averaging)
         best.spent += epochs
@@ -95,12 +85,10 @@ class Recorder(Callback):
 
 
 def on_plateau(task: Task, setting: Setting, limit: int, seed: int, best: Best) -> None:
-    """Train with rates that fall on a plateau (torch's default patience of 10 epochs) until two of them did no good."""
+    """Lower the rate on a plateau, by torch's default after 10 epochs, and stop where two lower ones did no good."""
     record = Recorder(task.monitor)
     stopping = EarlyStopping(task.monitor, mode="max", patience=25)
-    train(
-        task, {**setting, "model.on_plateau": True}, limit, "constant", seed, callbacks=[record, stopping]
-    )  # fmt: skip
+    train(task, {**setting, "model.on_plateau": True}, limit, "constant", seed, callbacks=[record, stopping])
     best.spent += len(record.rates)
     best.offer(record.value, record.model, record.schedule(setting))
 

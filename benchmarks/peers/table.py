@@ -58,7 +58,7 @@ def scores_of(rows: Iterable[Row], read_out: str) -> Scores:
     return scores
 
 
-def paired(scores: Scores, rival: str) -> tuple[float, float] | None:
+def paired(scores: Scores, rival: str) -> tuple[float, float | None] | None:
     """The mean difference to the reference and its standard error, from the seeds' means over tasks and budgets."""
     reference = scores.get(REFERENCE, {})
     by_seed = defaultdict(list)
@@ -68,7 +68,7 @@ def paired(scores: Scores, rival: str) -> tuple[float, float] | None:
     means = [statistics.fmean(values) for values in by_seed.values()]
     if not means:
         return None
-    error = float(np.std(means, ddof=1)) / len(means) ** 0.5 if len(means) > 1 else float("nan")
+    error = float(np.std(means, ddof=1)) / len(means) ** 0.5 if len(means) > 1 else None
     return statistics.fmean(means), error
 
 
@@ -76,7 +76,8 @@ def difference(scores: Scores, rival: str) -> str:
     found = paired(scores, rival)
     if found is None or rival == REFERENCE:
         return ""
-    return f"{found[0]:+.2f} ± {found[1]:.2f}"
+    mean, error = found
+    return f"{mean:+.2f}" if error is None else f"{mean:+.2f} ± {error:.2f}"
 
 
 def best_of(rows: Sequence[Row]) -> Table:

@@ -160,8 +160,8 @@ BATCH_SIZES = {"digits": 40, "tabular": 100}
 TASKS = {
     task.name: task
     for task in (
-        small("mnist1d", mnist1d_network, "data.batch_size", (64, 128, 256), 1000),
-        small("digits", digits_network, "data.augmentation", (2, 1, 0), 1000),
-        small("tabular", tabular_network, "data.augmentation", (0.0, 0.3, 0.6), 600),
+        small("mnist1d", mnist1d_network, "data.batch_size", (50, 100, 200), 321),
+        small("digits", digits_network, "data.augmentation", (2, 1, 0), 1739),
+        small("tabular", tabular_network, "data.augmentation", (0.0, 0.3, 0.6), 420),
     )
 }

@@ -1,4 +1,4 @@
-"""One training, the same for all that needs one: resumable, under a setting, with the rate on a course over its epochs."""
+"""One training under a setting, which all rivals share: it can be gone on with, listened to, and trained anew."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,6 @@ EpochListener = Callable[[int, float], bool | None]
 """Is told the epoch, from 1, and its validation accuracy; ends the training by returning ``True``."""
 
 LINEAR_SHARE = 0.3
-MAX_MEMBERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +78,11 @@ def train(
     trainer.fit(model, data)
     optimizer = None if averaging else trainer.optimizers[0].state_dict()
     return Weights(model=copied(model), optimizer=optimizer)
+
+
+def training_seed(seed: int, number: int) -> int:
+    """Seeds of the trainings of a rival, apart from each other."""
+    return 1000 * (seed + 1) + number
 
 
 def named(setting: Setting, target: str) -> dict[str, Any]:
@@ -166,7 +170,8 @@ class Segments:
 
     def __str__(self) -> str:
         def word(segment: Segment) -> str:
-            return f"{'/'.join(f'{value:g}' for value in segment.setting.values())} {segment.shape} × {segment.epochs}"
+            values = (f"{value:g}" if isinstance(value, float) else str(value) for value in segment.setting.values())
+            return f"{'/'.join(values)} {segment.shape} × {segment.epochs}"
 
         return " → ".join(map(word, self.segments))
 
@@ -191,9 +196,7 @@ class Found:
 class _Course(Callback):
     """Set the rate before every step, go on with the momentum, and pass validations on."""
 
-    def __init__(
-        self, shape: Shape, weights: Weights | None, monitor: str, listener: EpochListener | None
-    ) -> None:
+    def __init__(self, shape: Shape, weights: Weights | None, monitor: str, listener: EpochListener | None) -> None:
         self.shape, self.weights, self.monitor, self.listener = shape, weights, monitor, listener
         self.rates: list[float] = []
 

@@ -43,8 +43,9 @@ class KneeStopping(Checkpoint):
         dirpath: Local folder of the checkpoints. By default ``checkpoints`` in the logger's folder.
         save_weights_only: Leave optimizers and loops out of the checkpoints: smaller, but nothing to resume from.
         max_checkpoints: Checkpoints to keep at most; beyond it the least likely knees are given up.
-        **knee: When to stop, the fields of `KneeRule`: ``patience=10`` (T of the paper), ``curve``, ``confirm``,
-            ``min_points``, ``min_delta``, ``check_finite``, ``max_risk``, ``min_gain``, ``horizon``.
+        **knee: When to stop, the fields of `KneeRule`: ``patience=10`` (T of the paper), ``rule="smoothed"``,
+            ``wait``, ``curve``, ``confirm``, ``min_points``, ``min_delta``, ``check_finite``, ``max_risk``,
+            ``min_gain``, ``horizon``.
 
     Attributes:
         knee_epoch: The knee as seen at the last validation; a fraction if validation runs within epochs.
@@ -283,6 +284,13 @@ class KneeStopping(Checkpoint):
                 f"{self.monitor} peaked at epoch {_number(decision.knee_epoch)} "
                 f"({_number(decision.knee_value)} on the fitted curve); the next {self.rule.horizon} epochs are "
                 f"better with a probability below {self.rule.max_risk:g}."
+            )
+        elif decision.stop and may_stop and decision.fit is None:
+            trainer.should_stop = True
+            gained = "stayed the same" if self.rule.rule == "paper" else "gained no more than its noise"
+            self.stopping_reason = (
+                f"{self.monitor} {gained} up to epoch {epoch:g}; its best value was {_number(decision.knee_value)} at "
+                f"epoch {_number(decision.knee_epoch)}."
             )
         elif decision.stop and may_stop:
             trainer.should_stop = True

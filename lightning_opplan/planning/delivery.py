@@ -3,6 +3,7 @@
 Both are chains of stages with given epochs; see `chains`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -31,6 +32,8 @@ MAX_MEMBERS: Final = 8
 
 SHARE_OF_SEARCH: Final = 0.4
 """What the search is of a whole budget, where nothing else is said; between a quarter and 60% were alike."""
+
+_MIN_MEMBERS: Final = 2
 
 Price = Callable[[Setting], float]
 """What an epoch on all data costs under a setting, in the unit of the budget."""
@@ -123,8 +126,9 @@ def delivered_members(
 ) -> tuple[Member, ...]:
     """Plan the delivery: the best path of every branch, several times, on all data, for what is left of a budget.
 
-    As many members as the budget allows, of the path's own length. Where the search has seen that a longer training is
-    worth more than its standard error, half as many of twice the length, and so on, each doubling being taken to gain
+    As many members as the budget allows, of the path's own length, but two in all at least: one very long training
+    may break down late, and cannot be averaged with anything. Where the search has seen that a longer training is
+    worth more than two standard errors, half as many of twice the length, and so on, each doubling being taken to gain
     half as much as the one before. The last state of a path is stretched until the budget is used; the states before
     it keep their epochs.
 
@@ -152,13 +156,15 @@ def delivered_members(
         whole = sum(sum(costs(branch)) for branch in branches)
         number = min(max(int(rest / whole), 1), MAX_MEMBERS) if whole else 1
         seen = [doublings.get(branch, Doubling()) for branch in branches]
-        gain, error = max(each.gain for each in seen), max(each.error for each in seen)
-        while number > 1 and gain > error:
+        gain, error = max(each.gain for each in seen), 2.0 * max(each.error for each in seen)
+        least = math.ceil(_MIN_MEMBERS / len(branches))
+        while number // 2 >= least and gain > error:
             number, gain = number // 2, gain / 2
+        number = max(number, least)
         before, last = (sum(part) for part in zip(*(costs(branch) for branch in branches), strict=True))
         stretch = (rest / number - before) / last if last else 1.0
         if stretch <= 0:  # not even the first states fit
-            stretch = rest / (before + last)
+            stretch = rest / number / (before + last)
     else:
         stretch = 1.0
     return tuple(

@@ -262,6 +262,10 @@ class Halving:
         points = [point for point in outcome.curve if point[0] <= until - (outcome.since or 0)]
         return standard_error(self.value(edge, until) or 0.0, points, self._num_validation(edge))
 
+    def scatter(self, edge: Edge) -> float:
+        """Return the part of the standard error that the scatter of the curve shows."""
+        return standard_error(0.0, self._known[edge].curve, None)
+
     def probability_of_better(self, rival: Edge, best: Edge) -> float:
         """Return the probability that a rival is better than the best, both values being normal and independent."""
         value, other = self.value(best) or 0.0, self.value(rival) or 0.0

@@ -10,17 +10,30 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import numpy as np
+from scipy.stats import f as f_distribution
 
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.curves import CurveFit, Family, Mode, fit_curve, num_parameters
 from lightning_opplan.planning.posterior import CurvePosterior
+from lightning_opplan.planning.smoothed import smoothed_stop
 
-__all__ = ["KneeDecision", "KneeRule", "Point", "ValueKind"]
+__all__ = ["WAIT", "KneeDecision", "KneeRule", "Point", "StopRule", "ValueKind"]
 
 Point = tuple[float, float | None]
 """An epoch and the value of its validation; ``None`` where that was not finite. Epoch 0 is before any training."""
 
 ValueKind = Literal["fitted", "observed"]
+
+StopRule = Literal["paper", "smoothed"]
+
+WAIT: Final = 5
+"""Epochs, in units of the patience, for which a search waits for trainings that start late, unless it is the paper's.
+
+With three, plateaus of 45 epochs were still taken for the end (docs/measurements.md).
+"""
+
+_LEVEL: Final = 0.01
+"""Level of the test whether a curve is better than a constant."""
 
 _PLAUSIBLE: Final = 4.0
 """How far below the fitted curve's maximum, in RMSE, an epoch may be and still become the knee.
@@ -48,6 +61,7 @@ class KneeDecision:
         fit: The fit behind it, if the curve was long enough and not constant.
         plausible: The epochs that may still become the knee, the likeliest first.
         dropped: Whether the stop is asked for as the rival is out of reach.
+        waits: Whether a stop is put off, as nothing has been learned yet.
     """
 
     stop: bool
@@ -56,6 +70,7 @@ class KneeDecision:
     fit: CurveFit | None
     plausible: tuple[float, ...]
     dropped: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +89,13 @@ class KneeRule:
             whose place a preset may put a value.
         min_gain: What counts as a gain, as a share of the span of the values so far.
         horizon: Epochs to look ahead.
+        wait: Do not stop before this epoch as long as the fitted curve is no better than a constant (F-test, 1%): some
+            trainings stay at chance for long before they learn. An exactly constant metric stops after the patience.
+            For trainings from the start, from weights that have not learned anything. 0 is the paper's rule, as is
+            ``None``, in whose place a preset may put a value.
+        rule: ``"paper"`` fits a curve and keeps the weights of its knee. ``"smoothed"`` stops once the mean of five
+            validations has gained no more than its noise over the last 2T epochs, and keeps the weights of the best
+            validation; see `smoothed_stop`.
     """
 
     patience: float = 10
@@ -85,9 +107,14 @@ class KneeRule:
     max_risk: float | None = None
     min_gain: float = 0.0005
     horizon: int = 20
+    wait: float | None = None
+    rule: StopRule = "paper"
 
     def __post_init__(self) -> None:
         checked_choice("curve", self.curve, get_args(Family))
+        checked_choice("rule", self.rule, get_args(StopRule))
+        if self.wait is not None and not 0 <= self.wait < math.inf:
+            raise ValueError(f"`wait` must be a number of epochs ≥ 0, got {self.wait!r}.")
         if not 0 <= self.patience < math.inf:
             raise ValueError(f"`patience` must be a number of epochs ≥ 0, got {self.patience!r}.")
         if self.confirm < 1:
@@ -117,24 +144,48 @@ class KneeRule:
             rival: A value that has been reached otherwise: stop once this training has no chance to reach it, after
                 at least 14 validations.
         """
+        if self.rule == "smoothed":
+            return self._smoothed(points, mode)
         fit = self._fit(points, mode)
         if fit is None or fit.knee_epoch is None:
             epoch, value = _best_observed(points, mode)
             every = _by_value(points, mode)
-            return KneeDecision(stop=False, knee_epoch=epoch, knee_value=value, fit=None, plausible=every)
+            # In words of section 3.3 a constant has no knee; a search that waits for a rise need not wait for ever.
+            stop = bool(self.wait) and self._is_constant(points)
+            return KneeDecision(stop=stop, knee_epoch=epoch, knee_value=value, fit=None, plausible=every)
         dropped = rival is not None and self._is_out_of_reach(fit, rival)
+        asks = self._asks(fit, points) and all(
+            self._asks(self._fit(points[:-back], mode), points[:-back]) for back in range(1, self.confirm)
+        )
+        is_constant = bool(self.wait) and self._is_constant(points)
+        waits = asks and not is_constant and points[-1][0] < (self.wait or 0) and not self.has_learned(points, mode)
         return KneeDecision(
-            stop=dropped
-            or (
-                self._asks(fit, points)
-                and all(self._asks(self._fit(points[:-back], mode), points[:-back]) for back in range(1, self.confirm))
-            ),
+            stop=dropped or (asks and not waits) or is_constant,
+            waits=waits,
             knee_epoch=fit.knee_epoch,
             knee_value=fit.knee_value,
             fit=fit,
             plausible=_plausible(fit),
             dropped=dropped,
         )
+
+    def has_learned(self, points: Sequence[Point], mode: Mode = "max") -> bool:
+        """Whether the fitted curve is better than a constant: F-test at 1%, without the value before training.
+
+        A curve with too few validations to tell has not.
+        """
+        trained = [(epoch, value) for epoch, value in points if epoch > 0 and value is not None]
+        number, parameters = len(trained), num_parameters(self.curve)
+        values = np.array([value for _, value in trained])
+        if number <= parameters or float(np.ptp(values)) == 0.0:
+            return False
+        fit = fit_curve(values, self.curve, mode=mode, epochs=[epoch for epoch, _ in trained])
+        if fit.knee_epoch is None:
+            return False
+        explained = float(((values - values.mean()) ** 2).sum()) - number * fit.rmse**2
+        left = max(number * fit.rmse**2 / (number - parameters), 1e-300)
+        p_value = float(f_distribution.sf(explained / (parameters - 1) / left, parameters - 1, number - parameters))
+        return p_value < _LEVEL
 
     def valued(
         self, points: Sequence[Point], mode: Mode = "max", kind: ValueKind = "fitted"
@@ -148,11 +199,26 @@ class KneeRule:
                 the paper says).
         """
         decision = self.decide(points, mode)
+        if self.rule == "smoothed" and decision.knee_epoch is not None:
+            return dict(points)[decision.knee_epoch], None
         if decision.fit is None or decision.knee_epoch is None:
             return decision.knee_value, None
         if kind == "observed":
             return dict(points)[decision.knee_epoch], decision.fit.rmse
         return decision.knee_value, CurvePosterior.of(decision.fit).standard_error
+
+    def _smoothed(self, points: Sequence[Point], mode: Mode) -> KneeDecision:
+        """The best validation, of equal ones the last, and whether their mean has stopped to rise."""
+        trained = [point for point in points if point[0] > 0]
+        epoch, value = _best_observed(tuple(reversed(points)), mode)
+        stop = smoothed_stop(trained, patience=self.patience, min_points=self.min_points, mode=mode)
+        plausible = () if epoch is None else (epoch,)
+        return KneeDecision(stop=stop, knee_epoch=epoch, knee_value=value, fit=None, plausible=plausible)
+
+    def _is_constant(self, points: Sequence[Point]) -> bool:
+        """Whether all validations of the patience's epochs and more have been exactly the same."""
+        values = {value for epoch, value in points if epoch > 0}
+        return len(values) == 1 and None not in values and points[-1][0] >= self.patience
 
     def _fit(self, points: Sequence[Point], mode: Mode) -> CurveFit | None:
         if sum(epoch > 0 and value is not None for epoch, value in points) < self.min_points:

@@ -5,12 +5,12 @@ from typing import Any, Final, Literal, get_args
 
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.curves import Mode
-from lightning_opplan.planning.graph import Axis, TransitionGraph
+from lightning_opplan.planning.graph import Axis, Setting, TransitionGraph
 from lightning_opplan.planning.halving import Unit
 from lightning_opplan.planning.hand_tuned import EPOCHS
-from lightning_opplan.planning.knee import KneeRule, ValueKind
+from lightning_opplan.planning.knee import WAIT, KneeRule, ValueKind
 from lightning_opplan.planning.schedule import Anneal
-from lightning_opplan.planning.space import SearchSpace
+from lightning_opplan.planning.space import SearchSpace, is_rate
 
 __all__ = [
     "EXECUTORS",
@@ -36,14 +36,17 @@ class Preset:
 
     Attributes:
         racing: Whether the edges into a state race; see `Search`.
-        max_risk: See `KneeRule`.
+        max_risk: See `KneeRule`; for edges that change nothing but the learning rate. Where the data change, curves
+            fall and rise again, as they do from the start, and would be stopped too early.
+        waits: Whether edges from the start wait for late starters; see `KneeRule`.
     """
 
     racing: bool = False
     max_risk: float = 0.0
+    waits: bool = False
 
 
-PRESETS: Final = {"paper": Preset(), "fast": Preset(racing=True, max_risk=0.3)}
+PRESETS: Final = {"paper": Preset(), "fast": Preset(racing=True, max_risk=0.3, waits=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +191,7 @@ class SearchOptions:
 
     Args:
         preset: The paper's search, or a cheaper one: hopeless edges are given up, and curves that will not rise
-            stopped.
+            stopped, where nothing but the learning rate changes.
         knee: When an edge stops.
         start_value: Value of an untrained model (y₀ of the edges from the start). By default it is measured; where
             higher is better, a value above 0 then counts as 0, what the paper takes an untrained classifier to be
@@ -236,9 +239,23 @@ class SearchOptions:
     @property
     def rule(self) -> KneeRule:
         """The knee rule, with what the preset says where `knee` says nothing."""
-        if self.knee.max_risk is not None:
-            return self.knee
-        return replace(self.knee, max_risk=PRESETS[self.preset].max_risk)
+        preset, knee = PRESETS[self.preset], self.knee
+        risk = preset.max_risk if knee.max_risk is None else knee.max_risk
+        wait = (WAIT * knee.patience if preset.waits else 0.0) if knee.wait is None else knee.wait
+        return replace(knee, max_risk=risk, wait=wait)
+
+    def rule_of(self, before: Setting | None, setting: Setting) -> KneeRule:
+        """Return the knee rule of an edge.
+
+        Args:
+            before: The parent state's setting; ``None`` for an edge from the start.
+            setting: The child state's.
+        """
+        rule = self.rule
+        changed = [] if before is None else [key for key in setting if before.get(key) != setting[key]]
+        if self.knee.max_risk is None and (before is None or not all(map(is_rate, changed))):
+            rule = replace(rule, max_risk=0.0)
+        return rule if before is None else replace(rule, wait=0.0)
 
     def decisive(self) -> dict[str, Any]:
         """Return the options that a result depends on, beside the knee rule, as plain JSON values."""

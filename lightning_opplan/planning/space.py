@@ -1,6 +1,7 @@
 """The space of a budgeted search, and the arms that it tries: settings that are each trained as they are."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -268,24 +269,31 @@ def _spread(
     first = next((index for index, part in enumerate(parts) if part.is_ordered), None)
     even = [index for index, part in enumerate(parts) if part.is_rate or index == first]
     others = [index for index in range(len(parts)) if index not in even]
-    cells = list(product(branches, *(range(len(parts[index].settings)) for index in even)))
+    cells: list[tuple[Any, ...]] = list(product(branches, *(range(len(parts[index].settings)) for index in even)))
     size = prod(len(parts[index].settings) for index in others)
     used: dict[Any, set[Point]] = {cell: set() for cell in cells}
     for branch, point in taken:
-        cell = (branch, *(point[index] for index in even))
-        if cell in used:
-            used[cell].add(tuple(point[index] for index in others))
-    # In the first round, what is there already counts.
+        own: tuple[Any, ...] = (branch, *(point[index] for index in even))
+        if own in used:
+            used[own].add(tuple(point[index] for index in others))
+    # In the first round, what is there already counts. Within a round, each next cell has the rate, the branch and the
+    # setting of the first axis that have come least often, so that few arms are as different as can be.
     waiting = [cell for cell in cells if not used[cell]]
+    seen = Counter((place, index) for cell in cells if used[cell] for place, index in enumerate(cell))
+    order = sorted(range(len(even) + 1), key=lambda place: place == 0 or not parts[even[place - 1]].is_rate)
     while waiting or any(_num_listed(points) < size for points in used.values()):
-        for cell in [waiting[index] for index in draw.permutation(len(waiting))]:
+        shuffled = [waiting[index] for index in draw.permutation(len(waiting))]
+        while shuffled:
+            cell = min(shuffled, key=lambda cell: [seen[place, cell[place]] for place in order])
+            shuffled.remove(cell)
             if _num_listed(used[cell]) == size:
                 continue
+            seen.update(enumerate(cell))
             rest = _unused(parts, others, used[cell], draw)
             used[cell].add(rest)
             branch, *positions = cell
-            place = {**dict(zip(even, positions, strict=True)), **dict(zip(others, rest, strict=True))}
-            yield branch, tuple(place[index] for index in range(len(parts)))
+            index_of = {**dict(zip(even, positions, strict=True)), **dict(zip(others, rest, strict=True))}
+            yield branch, tuple(index_of[number] for number in range(len(parts)))
         waiting = [cell for cell in cells if _num_listed(used[cell]) < size]
 
 

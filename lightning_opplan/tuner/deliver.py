@@ -150,14 +150,13 @@ def _run(
             price.measure(wanted)
             members = ranks.decide(lambda: _keep(folder, source, decide(search, price, unit)))
     graph, stages = chain_graph(members)
-    is_constant = all(stage.is_constant for stage in stages.values())
     result = run_search(
         replace(
             spec,
             graph=graph,
             arms=None,
             dirpath=folder,
-            options=replace(spec.options, preset="paper", beam=1, budget=None, averaging=is_constant),
+            options=replace(spec.options, preset="paper", beam=1, budget=None, averaging=True),
             kind=kind,
             stages=stages,
             trainings={member.name: {"branch": member.branch, "group": member.group} for member in members},

@@ -44,6 +44,7 @@ class SearchLoop:
         max_device_seconds: Start nothing further once so many seconds, times devices, have been spent.
         decide: Calls a function for all processes of the search alike.
         on_edge_end: Is told of every edge that has finished.
+        warn: Says what is to be said of one.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class SearchLoop:
         max_device_seconds: float | None = None,
         decide: Callable[[Callable[[], Any]], Any] = lambda decision: decision(),
         on_edge_end: EdgeListener | None = None,
+        warn: Callable[[EdgeOutcome], str | None] | None = None,
     ) -> None:
         self.search, self.run, self.folders, self.journal, self.display = search, run, folders, journal, display
         self.num_workers, self.max_restarts = num_workers, max_restarts
         self.max_device_seconds = max_device_seconds
-        self.decide, self.on_edge_end = decide, on_edge_end
+        self.decide, self.on_edge_end, self.warn = decide, on_edge_end, warn
         self._running: dict[Edge, tuple[Work, EdgeFuture]] = {}
         self._deaths: Counter[Edge] = Counter()
         self._reached: dict[Edge, float] = {}
@@ -170,6 +172,9 @@ class SearchLoop:
         self.search.tell(outcome)
         self.decide(self._prune)
         self.display.end(outcome)
+        warning = self.warn(outcome) if known is None and self.warn is not None else None
+        if warning is not None:
+            rank_zero_warn(warning)
         if self.on_edge_end is not None and known is None and not outcome.is_paused:
             self.decide(lambda: self._tell_user(outcome))
 

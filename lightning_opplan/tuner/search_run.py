@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +12,10 @@ import cloudpickle
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_opplan.planning.curves import Mode
-from lightning_opplan.planning.graph import Axis, Edge, Setting, TransitionGraph
+from lightning_opplan.planning.graph import START, Axis, Edge, Setting, TransitionGraph
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal, Kind, PlanRecord
+from lightning_opplan.planning.knee import WAIT
 from lightning_opplan.planning.options import ExecutorOptions, SearchOptions
 from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes, Work
 from lightning_opplan.planning.path import OptimizationPath, plain_setting
@@ -134,6 +135,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
             max_device_seconds=None if budget is None else 3600 * budget,
             decide=ranks.decide,
             on_edge_end=spec.on_edge_end,
+            warn=_late_start(spec),
         )
         with display:
             loop.to_the_end()
@@ -188,7 +190,7 @@ class _Runner:
             start_value=spec.options.start_value,
             monitor=spec.monitor,
             mode=spec.mode,
-            rule=spec.options.rule,
+            rule=spec.options.rule_of(None if parent is None else spec.graph.settings[parent.child], setting),
             rival=self.search.rival(edge),
             value=spec.options.value,
             max_epochs=spec.options.max_epochs_per_edge,
@@ -244,6 +246,24 @@ def _announce(spec: SearchSpec, search: Search | Halving, display: SearchDisplay
         if weights is not None:
             peak = peak_disk(weights, search, num_running=placement.num_workers)
             display.say(disk_sentence(peak, spec.dirpath))
+
+
+def _late_start(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
+    """What to say of an edge that stopped before it had learned anything."""
+    rule = spec.options.rule_of(None, {})
+
+    def warning(outcome: EdgeOutcome) -> str | None:
+        is_from_start = outcome.edge.parent == START and not outcome.is_paused and spec.arms is None
+        if not is_from_start or spec.stages or rule.wait or outcome.value is None:
+            return None
+        if len(outcome.curve) <= rule.min_points or rule.has_learned(outcome.curve, spec.mode):
+            return None
+        return (
+            f"{outcome.edge} stopped at epoch {outcome.epochs_run:g} although its curve is no better than a constant: "
+            f"it may start to learn later. `plan.knee.wait: {WAIT * rule.patience:g}` waits for it."
+        )
+
+    return warning
 
 
 def _lock(folder: Path, stack: ExitStack) -> None:

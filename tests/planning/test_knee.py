@@ -130,3 +130,62 @@ def test_stop_agrees_with_the_rule_fitted_by_trf(real_curves):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         KneeRule(**options)
+
+
+def plateau(length, *, samples=100, chance=0.25, seed=0):
+    """A share of so many samples at chance, then a rise."""
+    draw = np.random.default_rng(seed)
+    flat = draw.binomial(samples, chance, length) / samples
+    rise = 0.9 - 0.65 * np.exp(-np.arange(1, 41) / 6) + 0.01 * draw.standard_normal(40)
+    return [(0, 0.0), *((epoch, float(value)) for epoch, value in enumerate([*flat, *rise], start=1))]
+
+
+def stops_at(rule, points):
+    return next((points[n - 1][0] for n in range(2, len(points) + 1) if rule.decide(points[:n]).stop), None)
+
+
+@pytest.mark.parametrize("length", [15, 30, 45])
+def test_late_starters_are_waited_for(length):
+    """Without the wait the rule stops within most of the longer plateaus."""
+    paper, waiting = KneeRule(wait=0.0), KneeRule(wait=50.0)
+    stops = [stops_at(paper, plateau(length, seed=seed)) for seed in range(10)]
+    if length > 15:
+        assert sum(stop is not None and stop <= length for stop in stops) >= 9
+    waited = [stops_at(waiting, plateau(length, seed=seed)) for seed in range(10)]
+    assert all(stop is None or stop > length for stop in waited)
+
+
+def test_the_wait_has_an_end():
+    draw = np.random.default_rng(0)
+    points = [(0, 0.0), *((epoch, float(draw.binomial(100, 0.25) / 100)) for epoch in range(1, 80))]
+    assert 50 <= stops_at(KneeRule(wait=50.0), points) <= 55
+
+
+def test_a_constant_metric_stops_after_the_patience():
+    points = [(epoch, 0.25) for epoch in range(1, 60)]
+    assert stops_at(KneeRule(wait=50.0), points) == 10
+    assert stops_at(KneeRule(wait=50.0), [(0, 0.0), *points]) == 10
+    assert stops_at(KneeRule(), points) is None  # the paper's rule: a constant has no knee
+
+
+def test_a_curve_that_has_learned_stops_as_in_the_paper():
+    draw = np.random.default_rng(1)
+    points = [(0, 0.0)] + [
+        (epoch, float(0.8 - 0.7 * np.exp(-epoch / 5) + 0.01 * draw.standard_normal())) for epoch in range(1, 80)
+    ]
+    assert stops_at(KneeRule(wait=50.0), points) == stops_at(KneeRule(), points)
+
+
+def test_noise_alone_has_rarely_learned():
+    """At the level of the test, or less: the signs of the curve's terms are bound."""
+    rule = KneeRule()
+    draw = np.random.default_rng(2)
+    found = [
+        rule.has_learned([(epoch, float(draw.binomial(200, 0.3) / 200)) for epoch in range(1, 26)]) for _ in range(400)
+    ]
+    assert sum(found) <= 0.02 * 400
+
+
+def test_a_negative_wait_is_refused():
+    with pytest.raises(ValueError, match="`wait` must be a number of epochs"):
+        KneeRule(wait=-1)

@@ -44,6 +44,14 @@ def test_every_branch_position_and_rate_comes_equally_often(seed, rounds):
     assert len({arm.name for arm in arms}) == len(arms)
 
 
+def test_few_arms_have_all_rates_and_alternate_in_all_else():
+    for seed in range(20):
+        _, _, *others = SPACE.arms(own={"model.lr": 0.05}, number=6, seed=seed).arms
+        assert sorted(arm.setting["model.lr"] for arm in others) == sorted(RATES)
+        assert Counter(arm.branch for arm in others) == {"consecutive": 2, "uniform": 2}
+        assert Counter(arm.setting["data.length"] for arm in others) == {16: 2, 32: 2}
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), fewer=st.integers(2, 40), more=st.integers(2, 80))
 def test_more_arms_begin_with_the_same(seed, fewer, more):
