@@ -21,6 +21,9 @@ _SHOWN_ONLY: Final = (
 )  # fmt: skip
 """Arguments of the Trainer that a result does not depend on."""
 
+_OF_COMMANDS: Final = ("path", "anneal", "members", "ensemble", "dry_run")
+"""Arguments of single commands, which are no part of the experiment."""
+
 _ABSENT: Final = object()
 
 
@@ -87,7 +90,8 @@ class ConfigRecipe:
     def save(self, setting: Setting, file: Path) -> Path:
         """Write the configuration under a setting as YAML for fit, validate, test and predict."""
         config = self._merged(setting)
-        config.pop("path", None)
+        for name in _OF_COMMANDS:
+            config.pop(name, None)
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         return file
 
@@ -98,7 +102,7 @@ class ConfigRecipe:
     def describe(self) -> Mapping[str, Any]:
         """See `Recipe`."""
         config = deepcopy(self.base)
-        for name in ("plan", "path", "seed_everything", "dry_run"):
+        for name in ("plan", "seed_everything", *_OF_COMMANDS):
             config.pop(name, None)
         for name in _SHOWN_ONLY:
             config["trainer"].pop(name, None)

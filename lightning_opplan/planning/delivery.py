@@ -107,6 +107,8 @@ def doubling(search: Search | Halving, path: OptimizationPath) -> Doubling:
     edge = search.leaders[path.steps[-1].state]
     whole = search.outcomes.get(edge, search.paused.get(edge))
     assert whole is not None
+    if search.is_blind(edge):
+        return Doubling(gain=math.inf)  # it has yet to learn anything
     end, half = search.value(edge), search.value(edge, (whole.since or 0) + whole.epochs_run / 2)
     if end is None or half is None:
         return Doubling()

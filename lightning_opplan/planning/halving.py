@@ -38,7 +38,7 @@ NUM_AVERAGED: Final = 3
 
 _EPOCHS_PER_ARM: Final = 8  # below it there are fewer arms
 _SLACK: Final = 0.05  # prices in hours change from piece to piece; what is nearly trained is trained
-_BLIND: Final = 2.0  # standard errors above the constant prediction, up to which nothing has been learned
+_BLIND: Final = 1.0  # standard errors above the constant prediction, up to which nothing has been learned
 
 
 def averaged_value(points: Sequence[Point], until: float = math.inf) -> float | None:
@@ -426,7 +426,9 @@ class Halving:
             best: dict[str, Edge] = {}
             for edge in order:
                 arm = self._arm[edge]
-                best.setdefault(arm.branch if name is None else arm.places[name], edge)
+                # Of arms that nothing is known of, one beside the own one: there has to be something to decide.
+                if not (arm.is_own and self.is_blind(edge, at[edge])):
+                    best.setdefault(arm.branch if name is None else arm.places[name], edge)
             kept |= dict.fromkeys(best.values())
         for edge in order:
             if len(kept) >= count:

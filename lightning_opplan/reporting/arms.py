@@ -32,9 +32,9 @@ def arm_table(
         pad_edge=False,
     )  # fmt: skip
     table.add_column("arm", no_wrap=True)
-    for name in ("value", "±", "epochs", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    for name, width in (("value", 7), ("±", 6), ("epochs", 6), ("time", 6)):
+        table.add_column(name, justify="right", no_wrap=True, min_width=width)
+    table.add_column("", no_wrap=True, min_width=10)
     rows = ordered_arms(search)
     rows = [*rows, *(edge for edge in running if edge not in rows)]
     if max_rows is not None and len(rows) > max(max_rows, 1):

@@ -14,6 +14,7 @@ from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.promise import Promise, promise_of
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arm_note, arms_figure, choice_sentences, ordered_arms
 from lightning_opplan.reporting.comparison import Comparison, comparison_of, cost_rows, runner_ups, spent
@@ -94,13 +95,20 @@ def _facts(plan: PlanRecord, search: Search | Halving, path: OptimizationPath | 
     if taken.clip_frames is not None:
         facts.append(("frames trained on", in_thousands(taken.clip_frames)))
     if path is not None:
-        best = "—" if path.value is None else f"{path.value:.4f}"
+        promise = promise_of(search)
         facts = [
-            (f"{plan.monitor} at the end of the path", best),
+            *([] if promise is None else _promised(promise, plan.monitor)),
             ("epochs along the path", f"{path.total_epochs:g}"),
             *facts,
         ]
     return facts
+
+
+def _promised(promise: Promise, monitor: str) -> list[tuple[str, str]]:
+    return [
+        (f"{monitor} at the end of the path", f"{promise.value:.4f}"),
+        ("of it to be expected on new data", f"{promise.expected:.4f} ± {promise.error:.4f}"),
+    ]
 
 
 def _row(edge: Edge, plan: PlanRecord, search: Search | Halving, chosen: Collection[Edge]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.outcome import Progress as EdgeProgress
 from lightning_opplan.planning.path import OptimizationPath, PathStep
+from lightning_opplan.planning.promise import promise_of
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arm_table, choice_sentences
 from lightning_opplan.reporting.wording import duration
@@ -104,6 +105,7 @@ class SearchDisplay:
                     self.say(sentence)
             if path is not None:
                 self.console.print(path_table(path))
+                self.say(f"Promised at its end: {promise_of(self.search)}.")
 
     def _refresh(self) -> None:
         if self._live is not None:
@@ -242,7 +244,7 @@ def path_table(path: OptimizationPath) -> Table:
         title_justify="left",
         pad_edge=False,
     )
-    table.add_column("state", no_wrap=True)
+    table.add_column("state")
     table.add_column("epochs", justify="right")
     table.add_column(path.monitor or "value", justify="right")
     table.add_column("setting")

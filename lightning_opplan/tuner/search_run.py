@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cloudpickle
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -39,6 +39,8 @@ from lightning_opplan.tuner.executors.worker import EdgeFailure, work
 from lightning_opplan.tuner.loop import EdgeError, EdgeListener, SearchLoop
 
 __all__ = ["SearchResult", "SearchSpec", "run_search"]
+
+_ENOUGH_TO_TELL: Final = 10  # validations; fewer do not show whether a curve rises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +258,7 @@ def _late_start(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
         is_from_start = outcome.edge.parent == START and not outcome.is_paused and spec.arms is None
         if not is_from_start or spec.stages or rule.wait or outcome.value is None:
             return None
-        if len(outcome.curve) <= rule.min_points or rule.has_learned(outcome.curve, spec.mode):
+        if len(outcome.curve) <= _ENOUGH_TO_TELL or rule.has_learned(outcome.curve, spec.mode):
             return None
         return (
             f"{outcome.edge} stopped at epoch {outcome.epochs_run:g} although its curve is no better than a constant: "

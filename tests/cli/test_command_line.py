@@ -1,3 +1,4 @@
+import re
 import runpy
 import shutil
 import subprocess
@@ -452,3 +453,115 @@ def test_module_runs_the_same_as_the_program(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_module("lightning_opplan", run_name="__main__")
     assert "no journal of a search here" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def budgeted_plan(tmp_path_factory):
+    """A configuration with a budget, and the folder of its finished search."""
+    folder = tmp_path_factory.mktemp("budget")
+    content = {
+        "seed_everything": 3,
+        "model": {"class_path": "tests.helpers.budgeted.Scorer"},
+        "data": {"class_path": "tests.helpers.budgeted.Points"},
+        "trainer": {"accelerator": "cpu", "devices": 1, "logger": False},
+        "plan": {
+            "dirpath": str(folder / "run"),
+            "monitor": "val/accuracy",
+            "budget": {"epochs": 60, "arms": 4},
+            "graph": {
+                "axes": [{"name": "batch", "settings": [{"data.batch_size": 16}, {"data.batch_size": 32}]}],
+                "choices": {"model.lr": [0.3, 0.1, 0.01]},
+            },
+            "final_setting": {"data.train_on_validation": True},
+        },
+    }
+    file = folder / "budget.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["opplan"])
+        main(["plan", "--config", str(file)])
+    return file, folder / "run"
+
+
+@pytest.mark.slow
+def test_plan_deliver_control_and_test(budgeted_plan, capsys):
+    file, folder = map(str, budgeted_plan)
+    main(["deliver", "--config", file])
+    main(["control", "--config", file])
+    for name in ("ensemble.yaml", "deliver/ensemble.yaml", "control/ensemble.yaml", "control/ensemble-cosine.yaml"):
+        cli = main(["test", "--config", file, "--ensemble", f"{folder}/{name}"])
+        assert set(cli.scores) == {"ensemble", "members"}
+    capsys.readouterr()
+    main(["report", folder])
+    out = capsys.readouterr().out
+    for expected in ("searched", "delivered", "control, constant then linear", "control, cosine"):
+        assert expected in out
+    assert re.search("Planning is ahead|The control is ahead|are level", out)
+    cli = main(["predict", "--config", file, "--ensemble", f"{folder}/deliver/ensemble.yaml"])
+    assert sum(len(batch) for batch in cli.predictions) == 560
+
+
+def test_number_of_members_on_the_command_line(budgeted_plan, tmp_path):
+    file, folder = budgeted_plan
+    shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("deliver", "control"))
+    cli = main(["deliver", "--config", str(file), "--plan.dirpath", str(tmp_path / "run"), "--members", "1"])
+    assert len(cli.delivered.members) == 1
+
+
+def test_a_larger_budget_on_the_command_line_goes_on(budgeted_plan, tmp_path):
+    file, folder = budgeted_plan
+    shutil.copytree(folder, tmp_path / "run")
+    before = Journal.of(folder).read()[1]
+    main(["plan", "--config", str(file), "--plan.dirpath", str(tmp_path / "run"), "--plan.budget.epochs", "120"])
+    after = Journal.of(tmp_path / "run").read()[1]
+    assert before.spent < after.spent <= 48
+    assert all(after.outcome(each.edge).epochs_run >= each.epochs_run for each in before.known)
+
+
+def test_dry_run_of_a_budget(budgeted_plan, tmp_path, capsys):
+    file, _ = budgeted_plan
+    main(["plan", "--config", str(file), "--plan.dirpath", str(tmp_path / "new"), "--dry-run"])
+    out = capsys.readouterr().out
+    assert "epochs per edge" in out
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plan.budget", "null"], "`plan.graph.choices` must be left out without a `plan.budget`"),
+        (["--plan.budget.epochs", "0"], "must be a number above 0 of one of"),
+        (["--plan.budget", '{"epochs": 5, "gpu_hours": 1}'], "must be a number above 0 of one of"),
+        (["--plan.graph", '{"states": {"a": {"model.lr": 0.1}}, "edges": [["start", "a"]]}'], "got `states`"),
+        (["--plan.graph.choices", '{"model.lrr": [0.1, 0.2]}'], "Did you mean 'model.lr'"),
+    ],
+    ids=["no budget", "zero", "two units", "states", "key"],
+)
+def test_wrong_budgets_are_one_sentence(budgeted_plan, tmp_path, capsys, words, message):
+    file, _ = budgeted_plan
+    with pytest.raises(SystemExit):
+        main(["plan", "--config", str(file), "--plan.dirpath", str(tmp_path / "new"), *words])
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("command", ["deliver", "control"])
+def test_delivery_and_control_need_a_search(budgeted_plan, tmp_path, capsys, command):
+    file, _ = budgeted_plan
+    with pytest.raises(SystemExit):
+        main([command, "--config", str(file), "--plan.dirpath", str(tmp_path / "new")])
+    assert "has no search yet. Run `opplan plan`" in capsys.readouterr().err
+
+
+def test_follow_takes_the_path_of_a_budget_and_anneals(budgeted_plan, tmp_path):
+    file, folder = budgeted_plan
+    main(
+        [
+            "follow", "--config", str(file), "--path", str(folder / "path.yaml"), "--plan.dirpath", str(tmp_path),
+            "--anneal.share", "0.5",
+        ]
+    )  # fmt: skip
+    followed = yaml.safe_load((tmp_path / "follow" / "followed.yaml").read_text())
+    assert followed["averaging"] is True
+    assert followed["anneal"] == {"share": 0.5, "shape": "linear"}
