@@ -21,7 +21,7 @@ from lightning_opplan.reporting.comparison import comparison_of
 from lightning_opplan.tuner.edges.checkpoints import load_weights
 from lightning_opplan.tuner.edges.training import hushed
 
-CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+CONFIG = Path(__file__).parent.parent / "configs" / "demo_paper.yaml"
 
 
 def test_accuracy(cli: OpplanCLI) -> float:

@@ -18,7 +18,13 @@ def _no_words_of_pytest(monkeypatch):
 
 
 def test_all_configurations_are_tested():
-    tested = ["cctv_direction4.yaml", "demo.yaml", "scfd_fight.yaml", *(f"{name}.yaml" for name in TREES)]
+    tested = [
+        "cctv_direction4.yaml",
+        "demo.yaml",
+        "demo_paper.yaml",
+        "scfd_fight.yaml",
+        *(f"{name}.yaml" for name in TREES),
+    ]
     assert sorted(tested) == CONFIGS
 
 
@@ -67,3 +73,15 @@ def test_public_data_sets(tmp_path, monkeypatch, write_video, name):
     ConfigRecipe(cli).check(graph.settings.values())
     cli = main(["test", *words, "--trainer.limit_test_batches", "1"])
     assert "test/top1" in cli.trainer.callback_metrics
+
+
+@pytest.mark.slow
+def test_the_paper_s_search_on_the_demo_s_clips(tmp_path):
+    """With two epochs an edge, from the first edge to the test of what was found."""
+    words = ["--config", str(PROJECT / "configs" / "demo_paper.yaml"), "--plan.dirpath", str(tmp_path / "run")]
+    words += ["--data.init_args.root", str(tmp_path / "videos"), "--data.init_args.num_train", "4"]
+    words += ["--data.init_args.num_test", "1", "--trainer.max_epochs", "1"]
+    assert main(["plan", *words]).result.is_complete
+    main(["follow", *words, "--path", str(tmp_path / "run" / "path.yaml")])
+    follow = tmp_path / "run" / "follow"
+    main(["test", "--config", str(follow / "config.yaml"), "--ckpt_path", str(follow / "weights.ckpt")])

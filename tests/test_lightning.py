@@ -7,10 +7,11 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelSummary
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loops import _FitLoop, _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy, Strategy
+from torch.optim.swa_utils import AveragedModel
 
 import lightning_opplan._lightning as private
 from lightning_opplan.cli import main
@@ -25,8 +26,8 @@ LOOPS = {"fit_loop", "epoch_loop", "validate_loop", "epoch_progress", "batch_pro
 def private_names():
     """Names with an underscore that Lightning's classes have of their own, and those of its loops."""
     classes = (
-        Trainer, Callback, Checkpoint, LightningCLI, LightningArgumentParser, LightningModule, Strategy, DDPStrategy,
-        _FitLoop, _TrainingEpochLoop,
+        Trainer, Callback, Checkpoint, WeightAveraging, LightningCLI, LightningArgumentParser, LightningModule,
+        Strategy, DDPStrategy, _FitLoop, _TrainingEpochLoop,
     )  # fmt: skip
     of_torch = set(dir(torch.nn.Module))
     names = {name for each in classes for name in dir(each) if re.match(r"_[a-z]", name)}
@@ -133,6 +134,15 @@ def test_state_of_a_callback_is_known_by_its_arguments():
     """Without: two `KneeStopping` on two metrics would share one state in a checkpoint."""
     keys = {private.state_key(Callback(), monitor=monitor) for monitor in ("a", "b")}
     assert keys == {"Callback{'monitor': 'a'}", "Callback{'monitor': 'b'}"}
+
+
+def test_averaged_model_is_there_within_a_fit(tmp_path):
+    """Without: two ranks would go on with other averages than before a pause."""
+    averaging = WeightAveraging()
+    looking = Looking("on_validation_end", lambda trainer: type(private.averaged_model(averaging)))
+    assert private.averaged_model(averaging) is None
+    fitted(tmp_path, averaging, looking, max_epochs=1, num_sanity_val_steps=0)
+    assert looking.seen == [AveragedModel]
 
 
 def test_runs_of_loggers_are_finished():

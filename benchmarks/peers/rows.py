@@ -94,7 +94,9 @@ def read(file: Path) -> list[Row]:
 
 def fill(file: Path, wanted: Iterable[Unit], num_jobs: int) -> None:
     """Do the work whose rows are missing, and append them."""
-    there = set(map(key, read(file)))
+    rows = read(file)
+    check_budgets(file, rows)
+    there = set(map(key, rows))
     missing = [unit for unit in wanted if not there.issuperset(unit.keys)]
     print(f"{len(missing)} of the units of work are missing", flush=True)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +111,23 @@ def fill(file: Path, wanted: Iterable[Unit], num_jobs: int) -> None:
         name = f"{last['task']} {last['rival']} ×{last['budget']:g} seed {last['seed']}"
         scores = ", ".join(f"{row['read_out']} {row['test']:.4f}" for row in rows)
         print(f"{number}/{len(missing)} {name}: {scores} ({last['seconds']:.0f} s)", flush=True)
+
+
+def check_budgets(file: Path, rows: Iterable[Row]) -> None:
+    """Refuse to mix rows of different units B.
+
+    Raises:
+        ValueError: If a row was measured with another one.
+    """
+    from peers.tasks import TASKS
+
+    for row in rows:
+        budget = TASKS[row["task"]].budget * row["budget"]
+        if row["epochs"] != budget:
+            raise ValueError(
+                f"`--out` must hold rows of the present budgets, got {str(file)!r}, where {row['task']} "
+                f"×{row['budget']:g} has {row['epochs']:g} epochs in place of {budget:g}. Choose another file."
+            )
 
 
 def done(missing: Sequence[Unit], num_jobs: int) -> Iterator[list[Row]]:

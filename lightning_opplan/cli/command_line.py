@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import yaml
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from rich.console import Console
 from typing_extensions import override
 
 import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
 from lightning_opplan._lightning import OpenCLI
+from lightning_opplan.cli.commands import Commands
 from lightning_opplan.cli.recipe import ConfigRecipe
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.cache_command import write_cache
@@ -55,60 +56,6 @@ _OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study",
 _OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
 _WITH_ENSEMBLES: Final = ("test", "predict")
-
-
-class _Commands:
-    """Signatures from which the parsers of the further subcommands are made."""
-
-    def plan(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
-        """Search for the best path through the states of `plan.graph`; started again, resume."""
-
-    def follow(
-        self,
-        model: LightningModule,
-        path: str,
-        datamodule: LightningDataModule | None = None,
-        anneal: Anneal | None = None,
-    ) -> None:
-        """Train along a path on all training data; started again, resume.
-
-        Args:
-            model: The model.
-            path: YAML file of the path.
-            datamodule: The data.
-            anneal: How the rate falls at the end, in place of what the path says.
-        """
-
-    def deliver(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
-        """Train what `plan` found anew, on all data, for the rest of the budget; started again, resume."""
-
-    def control(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
-        """Train what nobody plans, for the cost of search and delivery, to compare with; started again, resume."""
-
-    def grid(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
-        """Train the hand-tuned grid of the paper, to compare with; started again, resume."""
-
-    def study(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
-        """Train the variants of the path that `plan` found, with one state more or less; started again, resume."""
-
-    def report(self, dirpath: str) -> None:
-        """Make the report of a search anew from its journal."""
-
-    def cache(
-        self,
-        model: LightningModule,
-        datamodule: LightningDataModule | None = None,
-        short_side: int = 256,
-        num_threads: int | None = None,
-    ) -> None:
-        """Write the decoded frames of all videos to `data.cache_dir`; started again, go on, and check at the end.
-
-        Args:
-            model: The model; not used.
-            datamodule: The data, a `VideoDataModule`.
-            short_side: Short side of the frames in px.
-            num_threads: Videos to decode at a time, by default one per core.
-        """
 
 
 class SaveConfigOfFit(SaveConfigCallback):
@@ -157,7 +104,7 @@ class OpplanCLI(OpenCLI):
         trainer_class = self.trainer_class
         if not isinstance(trainer_class, type):
             raise ValueError(f"`trainer_class` must be a class, got {trainer_class!r}.")
-        self.trainer_class = type("PlanningTrainer", (_Commands, trainer_class), {})
+        self.trainer_class = type("PlanningTrainer", (Commands, trainer_class), {})
         try:
             super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
         finally:

@@ -6,11 +6,11 @@ from typing import Any, Final, Literal, get_args
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Axis, Setting, TransitionGraph
-from lightning_opplan.planning.halving import Unit
 from lightning_opplan.planning.hand_tuned import EPOCHS
 from lightning_opplan.planning.knee import WAIT, KneeRule, ValueKind
 from lightning_opplan.planning.schedule import Anneal
 from lightning_opplan.planning.space import SearchSpace, is_rate
+from lightning_opplan.planning.standings import Unit
 
 __all__ = [
     "EXECUTORS",

@@ -10,7 +10,6 @@ from typing import Any, Final
 from rich import box
 from rich.table import Table
 
-from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.reporting.comparison import Spent, spent_on
@@ -46,11 +45,11 @@ class Tested:
 
     @property
     def spread(self) -> str:
-        """The members alone: how many, their mean, the lowest and the highest."""
+        """The members alone: how many, their mean, the lowest–the highest."""
         if len(self.members) < 2:
             return ""
         low, high = min(self.members), max(self.members)
-        return f"{len(self.members)}: {statistics.fmean(self.members):.4f} ({low:.4f} to {high:.4f})"
+        return f"{len(self.members)}: {statistics.fmean(self.members):.4f} ({low:.4f}–{high:.4f})"
 
 
 def tested_of(folder: Path) -> tuple[Tested, ...]:
@@ -75,13 +74,12 @@ def tested_table(rows: tuple[Tested, ...]) -> Table:
     table = Table(
         title="On the test set", box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False
     )
-    table.add_column("")
-    for name in (metric, "members alone", "epochs", "device time", "clip-frames"):
+    table.add_column("", no_wrap=True)
+    for name in (metric, "members alone", "epochs", "device time"):
         table.add_column(name, justify="right")
     for row in rows:
         value = "not tested" if row.value is None else f"{row.value:.4f}"
-        frames = "" if row.cost.clip_frames is None else in_thousands(row.cost.clip_frames)
-        table.add_row(row.title, value, row.spread, f"{row.cost.epochs:g}", hours_of(row.cost.device_hours), frames)
+        table.add_row(row.title, value, row.spread, f"{row.cost.epochs:g}", hours_of(row.cost.device_hours))
     return table
 
 
@@ -114,11 +112,10 @@ def _controls(plan: PlanRecord, folder: Path) -> tuple[Tested, ...]:
     for name, facts in control.trainings.items():
         taken = [outcome for outcome in search.known if outcome.edge.child.rpartition("/")[0] == name]
         groups.setdefault(facts["group"], []).extend(taken)
-    titles = {"linear": "control, constant then linear", "cosine": "control, cosine"}
     rows = []
     for number, (group, taken) in enumerate(groups.items()):
         file = folder / ("ensemble.yaml" if number == 0 else f"ensemble-{group}.yaml")
-        rows.append(_row(plan, _CONTROL, titles.get(group, group), file, taken))
+        rows.append(_row(plan, _CONTROL, f"control, {group}", file, taken))
     return tuple(rows)
 
 

@@ -25,11 +25,12 @@ from lightning_opplan.planning.delivery import (
     members_from,
 )
 from lightning_opplan.planning.graph import Setting
-from lightning_opplan.planning.halving import Halving, Unit
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal, JournalError, Kind
 from lightning_opplan.planning.path import plain_setting
 from lightning_opplan.planning.schedule import Anneal
 from lightning_opplan.planning.search import Search
+from lightning_opplan.planning.standings import Unit
 from lightning_opplan.reporting import write_report
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.training import hushed

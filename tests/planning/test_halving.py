@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_opplan.planning.graph import START, Axis, Edge
-from lightning_opplan.planning.halving import Halving, averaged_value, standard_error
+from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.space import SearchSpace
+from lightning_opplan.planning.standings import averaged_value, standard_error
 
 RATES = [0.4, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001]
 

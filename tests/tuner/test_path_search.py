@@ -349,3 +349,23 @@ def test_users_are_told_of_every_edge_that_finishes(tmp_path):
     assert dict(told) == result.outcomes
     assert len(told) == len(graph.edges)
     toy.tuner(tmp_path, graph=graph, on_edge_end=lambda *args: pytest.fail("told again")).search()
+
+
+def test_an_edge_that_stops_before_it_has_learned_is_warned_of(tmp_path):
+    """In the paper's search; one that waits does so instead."""
+    chance = [0.25, 0.27, 0.24, 0.26, 0.25, 0.23, 0.26, 0.27, 0.24, 0.25] * 6
+
+    class Late(toy.Classifier):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/score", chance[self.current_epoch], batch_size=len(batch[0]))
+
+    graph = TransitionGraph({"only": {"model.lr": 0.1}}, [("start", "only")])
+    options = {"model": Late, "graph": graph, "max_epochs": 60, "start_value": 0.0}
+    knee = {"patience": 5, "min_points": 10}
+    with pytest.warns(
+        UserWarning, match=r"start → only stopped at epoch \d+ although its curve is no better than a const"
+    ):
+        result = toy.tuner(tmp_path / "paper", knee=knee, **options).search()
+    (paper,) = result.outcomes.values()
+    waited = toy.tuner(tmp_path / "waits", knee={**knee, "wait": 40}, **options).search()
+    assert paper.epochs_run < 40 <= next(iter(waited.outcomes.values())).epochs_run

@@ -10,8 +10,8 @@ from typing_extensions import override
 from lightning_opplan._lightning import has_reached_a_limit, keep_validation_trainable, limit_epochs
 from lightning_opplan.callbacks import KneeStopping
 from lightning_opplan.callbacks.saving import save_checkpoint_atomically
-from lightning_opplan.planning.halving import averaged_value
 from lightning_opplan.planning.knee import KneeDecision
+from lightning_opplan.planning.standings import averaged_value
 from lightning_opplan.tuner.edges.chance import value_of_chance
 from lightning_opplan.tuner.edges.checkpoints import MAX_CHECKPOINTS
 from lightning_opplan.tuner.edges.fixed import ForEpochs

@@ -1,0 +1,61 @@
+"""The signatures and first lines of the further subcommands, from which their parsers and helps are made."""
+
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from lightning_opplan.planning.schedule import Anneal
+
+__all__ = ["Commands"]
+
+
+class Commands:
+    """Signatures from which the parsers of the further subcommands are made."""
+
+    def plan(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Search for the best path through the states of `plan.graph`; started again, resume."""
+
+    def follow(
+        self,
+        model: LightningModule,
+        path: str,
+        datamodule: LightningDataModule | None = None,
+        anneal: Anneal | None = None,
+    ) -> None:
+        """Train along a path on all training data; started again, resume.
+
+        Args:
+            model: The model.
+            path: YAML file of the path.
+            datamodule: The data.
+            anneal: How the rate falls at the end, in place of what the path says.
+        """
+
+    def deliver(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train what `plan` found anew, on all data, for the rest of the budget; started again, resume."""
+
+    def control(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train what nobody plans, for the cost of search and delivery, to compare with; started again, resume."""
+
+    def grid(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train the hand-tuned grid of the paper, to compare with; started again, resume."""
+
+    def study(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Train the variants of the path that `plan` found, with one state more or less; started again, resume."""
+
+    def report(self, dirpath: str) -> None:
+        """Make the report of a search anew from its journal."""
+
+    def cache(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        short_side: int = 256,
+        num_threads: int | None = None,
+    ) -> None:
+        """Write the decoded frames of all videos to `data.cache_dir`; started again, go on, and check at the end.
+
+        Args:
+            model: The model; not used.
+            datamodule: The data, a `VideoDataModule`.
+            short_side: Short side of the frames in px.
+            num_threads: Videos to decode at a time, by default one per core.
+        """
