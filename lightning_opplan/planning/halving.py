@@ -187,9 +187,13 @@ class Halving(Standings):
         """Add a rung, and what it wants; returns whether there may be a further one."""
         before = self._rungs[-1].epochs if self._rungs else 0
         chosen, at = list(edges), {}
+        is_blind = False
         if number > 0:
             at = {edge: rung.epochs for rung in self._rungs for edge in rung.edges}
-            chosen = self._chosen({edge: at[edge] for edge in edges}, counts[number])
+            chosen = self._ranking({edge: at[edge] for edge in edges})
+            is_blind = all(self.is_blind(edge, at[edge]) for edge in chosen)
+            if not is_blind:
+                chosen = self._chosen({edge: at[edge] for edge in edges}, counts[number])
             if not chosen:
                 return False
             branches = [self._arm[edge].branch for edge in chosen]
@@ -205,7 +209,10 @@ class Halving(Standings):
                 return False
         epochs = self._affordable(chosen, before)
         if number < len(counts) - 1:
-            epochs = min(epochs, self._epochs(number, counts, chosen))
+            planned = self._epochs(number, counts, chosen)
+            if is_blind:  # nothing says which are the better ones, so all of them share what the better ones would get
+                planned = before + max((planned - before) * counts[number] // len(chosen), 1)
+            epochs = min(epochs, planned)
         elif number > 0 and epochs > before:
             chosen += self._forks({edge: at[edge] for edge in chosen})
             epochs = self._affordable(chosen, before)
@@ -282,9 +289,7 @@ class Halving(Standings):
             best: dict[str, Edge] = {}
             for edge in order:
                 arm = self._arm[edge]
-                # Of arms that nothing is known of, one beside the own one: there has to be something to decide.
-                if not (arm.is_own and self.is_blind(edge, at[edge])):
-                    best.setdefault(arm.branch if name is None else arm.places[name], edge)
+                best.setdefault(arm.branch if name is None else arm.places[name], edge)
             kept |= dict.fromkeys(best.values())
         for edge in order:
             if len(kept) >= count:

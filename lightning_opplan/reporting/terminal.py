@@ -42,10 +42,18 @@ class SearchDisplay:
         search: The search; what it knows is looked up when it is shown.
         enabled: Whether to show anything.
         console: Where to. By default standard output.
+        is_ranked: Whether edges compete, and the best are to be marked.
     """
 
-    def __init__(self, search: Search | Halving, *, enabled: bool = True, console: Console | None = None) -> None:
-        self.search, self.enabled = search, enabled
+    def __init__(
+        self,
+        search: Search | Halving,
+        *,
+        enabled: bool = True,
+        console: Console | None = None,
+        is_ranked: bool = True,
+    ) -> None:
+        self.search, self.enabled, self.is_ranked = search, enabled, is_ranked
         self.console = console or Console()
         self._live: Live | None = None
         self._running: dict[Edge, _Running] = {}
@@ -118,12 +126,12 @@ class SearchDisplay:
     def _whole_table(self, **options: Any) -> Table:
         if isinstance(self.search, Halving):
             return arm_table(self.search, **options)
-        return edge_table(self.search, **options)
+        return edge_table(self.search, is_ranked=self.is_ranked, **options)
 
     def _line(self, outcome: EdgeOutcome) -> str:
         state = "no value yet" if outcome.is_paused else "diverged"
         if outcome.value is not None:
-            state = f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}"
+            state = f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}" if outcome.curve else "trained"
         if outcome.is_paused:
             state = f"paused, {state}"
         if isinstance(self.search, Halving):
@@ -185,7 +193,11 @@ class FollowDisplay:
 
 
 def edge_table(
-    search: Search, *, running: Mapping[Edge, tuple[str, ...]] | None = None, max_rows: int | None = None
+    search: Search,
+    *,
+    running: Mapping[Edge, tuple[str, ...]] | None = None,
+    max_rows: int | None = None,
+    is_ranked: bool = True,
 ) -> Table:
     """Return a table with a row per edge: what has finished, what runs, what is paused and what is to come.
 
@@ -193,6 +205,7 @@ def edge_table(
         search: The search.
         running: Cells for value, knee, epochs and time of the edges that run.
         max_rows: Rows to show at most, those around the running edge.
+        is_ranked: Whether the path and the best edges are marked.
     """
     running = running or {}
     outcomes, paused = search.outcomes, search.paused
@@ -221,7 +234,9 @@ def edge_table(
             table.add_row(name, edge.parent, *running[edge], style="yellow")
         elif edge in outcomes:
             note, style = "", "dim"
-            if edge in chosen:
+            if not is_ranked:
+                style = ""
+            elif edge in chosen:
                 note, style = "★ path", "bold green"
             elif search.winners.get(edge.child) == edge:
                 note, style = "best", ""
@@ -257,8 +272,8 @@ def path_table(path: OptimizationPath) -> Table:
 
 def _cells(outcome: EdgeOutcome) -> tuple[str, ...]:
     value = _RUNNING if outcome.is_paused else "diverged"
-    if outcome.value is not None:
-        value = f"{outcome.value:.4f}"
+    if outcome.value is not None:  # one that was not validated has none of its own
+        value = f"{outcome.value:.4f}" if outcome.curve else ""
     return value, f"{outcome.knee_epoch:g}", f"{outcome.epochs_run:g}", duration(outcome.seconds)
 
 

@@ -122,7 +122,8 @@ def run_search(spec: SearchSpec) -> SearchResult:
         search = record.search(ranks.decide(lambda: journal.open(record).known))
         placement = place(spec.executor, spec.recipe, search, spec.dirpath)
         stack.enter_context(_ended_with_search(placement))
-        display = SearchDisplay(search, enabled=spec.options.progress and ranks.is_first)
+        is_ranked = spec.kind not in ("deliver", "control")
+        display = SearchDisplay(search, enabled=spec.options.progress and ranks.is_first, is_ranked=is_ranked)
         folders = EdgeFolders(spec.dirpath, search.edges)
         _announce(spec, search, display, placement)
         budget = spec.options.max_gpu_hours

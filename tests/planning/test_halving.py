@@ -224,10 +224,23 @@ def test_blind_arms_are_not_ranked():
     search = Halving(arms(own=0.005), budget=420)
     run(search, late, **facts)
     assert search.graph.settings[search.best_so_far]["lr"] == 0.02
+    assert len(search.rungs[1].edges) == 6
     blind = Halving(arms(own=0.005), budget=420)
     run(blind, lambda setting, epoch: chance + 0.03 * (setting["lr"] == 0.4), **facts)
     assert blind.arm(blind.ranked()[0]).is_own
     assert blind.is_blind(blind.ranked()[0])
+    # As nothing says which are the better ones, all have had as many epochs.
+    assert [len(rung.edges) for rung in blind.rungs] == [18, 18, 18]
+    assert {outcome.epochs_run for outcome in blind.known} == {420 // 18}
+
+
+def test_what_is_learned_late_is_found_when_all_were_blind():
+    def late(setting, epoch):
+        return 0.9 if setting["lr"] == 0.02 and epoch > 12 else 0.32
+
+    search = Halving(arms(own=0.005), budget=420)
+    run(search, late, samples=100, chance=0.32)
+    assert search.graph.settings[search.best_so_far]["lr"] == 0.02
 
 
 def test_moves_fork_the_best_arm_in_the_last_rung():
