@@ -7,13 +7,14 @@
 
 Three tasks, each with an ordered axis of three settings, four learning rates and four weight decays: 48 settings. A
 budget counts epochs over the training part; one over the training and validation parts counts by its samples, and
-validation is free. The unit B is what the paper's search costs on a task on average.
+validation is free. The unit B is what the paper's search costs on a task, the median of four seeds.
 
 - searched: the whole budget is searched; the best single model by validation;
 - retrained: 40% is searched, and what was found is trained anew once on the training and validation parts;
 - ensemble: the same as often as the rest of the budget allows, at most eight times; probabilities are averaged.
 
-planned     the search of this package with a budget, over all 48 settings; it keeps the default setting among its arms
+planned     the search of this package with a budget, over all 48 settings, and its own delivery; the default setting, at
+            the last position of the axis, is among its arms
 paper       the paper's search: the axis, rates of .1, .01 and .001, a decay of 1e-4; the best so far at the budget
 paper_avg2  the same with rates of .1 and .01, and averaged weights
 cos8, wsd8  random search of eight: cosine; constant, then linear to zero over the last 30%

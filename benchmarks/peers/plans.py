@@ -10,8 +10,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lightning_opplan import Axis, OptimizationPath, PathSearchTuner, TransitionGraph
-from lightning_opplan.planning.space import SearchSpace
+from lightning_opplan import (
+    Axis,
+    Ensemble,
+    OptimizationPath,
+    PathSearchTuner,
+    SearchSpace,
+    TransitionGraph,
+    run_delivery,
+)
 from lightning_opplan.tuner.edges.recipe import FactoryRecipe
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.path_search import SearchResult
@@ -123,12 +130,18 @@ def paper_avg2(task: Task, budget: float, seed: int) -> Found:
     return paper(task, budget, seed, rates=TWO_RATES, averaging=True)
 
 
-def planned(task: Task, budget: float, seed: int, *, search_share: float) -> Found:
-    """The search with a budget, of which the given share is for the search, over the whole space."""
-    space = SearchSpace(
-        axes=[Axis("axis", task.axis, reversible=True)], choices={RATE: task.rates, DECAY: task.decays}
-    )
+def planned(task: Task, budget: float, seed: int, *, search_share: float) -> tuple[Found, list[Mapping[str, Tensor]]]:
+    """The search with a budget over the whole space, of which a share is for the search; and the delivered models.
+
+    Delivery is the package's own: `run_delivery`, the best single model first; none if all is for the search.
+    """
+    space = SearchSpace(axes=[Axis("axis", task.axis)], choices={RATE: task.rates, DECAY: task.decays})
     meter = Meter(task)
     with tempfile.TemporaryDirectory() as folder:
         options = {"epochs": budget, "search_share": search_share}
-        return found(task, meter, tuner(space, task, meter, folder, seed, budget=options).search())
+        made = tuner(space, task, meter, folder, seed, budget=options)
+        best = found(task, meter, made.search())
+        if search_share == 1.0:
+            return best, []
+        (ensemble,) = run_delivery(made, setting={"data.part": "all"}).ensembles.values()
+        return best, [loaded(member.weights) for member in Ensemble.load(ensemble).members]

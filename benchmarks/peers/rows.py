@@ -164,7 +164,7 @@ def rows_of(unit: Unit) -> list[Row]:
     began = time.perf_counter()
     task = TASKS[unit.task].of(unit.seed)
     budget = task.budget * unit.budget
-    found = find(unit, 1.0 if unit.work == "searched" else SEARCH_SHARE)
+    found, models = find(unit, 1.0 if unit.work == "searched" else SEARCH_SHARE)
     searched = time.perf_counter() - began
     row = {name: value for name, value in asdict(unit).items() if name != "work"} | {
         "epochs": budget, "spent": found.spent, "validation": found.value, "schedule": str(found.schedule),
@@ -172,14 +172,16 @@ def rows_of(unit: Unit) -> list[Row]:
     }  # fmt: skip
     if unit.work == "searched":
         results = {"searched": {"test": accuracy(task, found.model, part="test")}}
+    elif models:  # it delivered them itself
+        results = tested(task, models)
     else:
         results = delivered(unit, found)
     seconds = time.perf_counter() - began
     return [{**row, "read_out": read_out, "seconds": seconds, **result} for read_out, result in results.items()]
 
 
-def find(unit: Unit, share: float) -> Any:
-    """Let a rival search with a share of the budget."""
+def find(unit: Unit, share: float) -> tuple[Any, Sequence[Any]]:
+    """Let a rival search with a share of the budget; returns what it found, and what it delivered if it does so itself."""
     from peers.tasks import TASKS
 
     task = TASKS[unit.task].of(unit.seed)
@@ -187,8 +189,21 @@ def find(unit: Unit, share: float) -> Any:
     module, name, arguments = RIVALS[unit.rival]
     rival = getattr(import_module(f"peers.{module}"), name)
     if unit.rival == "planned":  # it plans what follows the search, too
-        return rival(task, budget, unit.seed, search_share=share)
-    return rival(task, budget * share, unit.seed, **arguments)
+        both: tuple[Any, Sequence[Any]] = rival(task, budget, unit.seed, search_share=share)
+        return both
+    return rival(task, budget * share, unit.seed, **arguments), ()
+
+
+def tested(task: Any, models: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """The first model alone, and all of them with their probabilities averaged."""
+    from peers.training import accuracy
+
+    tests = [accuracy(task, model, part="test") for model in models]
+    ensemble = accuracy(task, *models, part="test")
+    return {
+        "retrained": {"test": tests[0], "members": 1},
+        "ensemble": {"test": ensemble, "tests": tests, "members": len(models)},
+    }
 
 
 def delivered(unit: Unit, found: Any) -> dict[str, dict[str, Any]]:

@@ -156,13 +156,13 @@ def small(name: str, network: Callable[[], nn.Module], key: str, values: Sequenc
 
 BATCH_SIZES = {"digits": 40, "tabular": 100}
 
-# Budgets, by seeds 100 to 103 (396, 294, 313, 281; 2046, 736, 377, 3796; 418, 442, 456, 362), on two cores of an EPYC:
-# python benchmarks/peers.py --calibrate
+# Budgets: medians of seeds 100 to 103 (396, 294, 313, 281; 2046, 736, 377, 3796; 418, 442, 456, 362), on two cores of an
+# EPYC: python benchmarks/peers.py --calibrate
 TASKS = {
     task.name: task
     for task in (
-        small("mnist1d", mnist1d_network, "data.batch_size", (50, 100, 200), 321),
-        small("digits", digits_network, "data.augmentation", (2, 1, 0), 1739),
-        small("tabular", tabular_network, "data.augmentation", (0.0, 0.3, 0.6), 420),
+        small("mnist1d", mnist1d_network, "data.batch_size", (50, 100, 200), 304),
+        small("digits", digits_network, "data.augmentation", (2, 1, 0), 1391),
+        small("tabular", tabular_network, "data.augmentation", (0.0, 0.3, 0.6), 430),
     )
 }
