@@ -13,8 +13,8 @@ validation is free. The unit B is what the paper's search costs on a task, the m
 - retrained: 40% is searched, and what was found is trained anew once on the training and validation parts;
 - ensemble: the same as often as the rest of the budget allows, at most eight times; probabilities are averaged.
 
-planned     the search of this package with a budget, over all 48 settings, and its own delivery; the default setting, at
-            the last position of the axis, is among its arms
+planned     the search of this package with a budget, over all 48 settings, and its own delivery; among its arms is the
+            default setting, at the last position of the axis
 paper       the paper's search: the axis, rates of .1, .01 and .001, a decay of 1e-4; the best so far at the budget
 paper_avg2  the same with rates of .1 and .01, and averaged weights
 cos8, wsd8  random search of eight: cosine; constant, then linear to zero over the last 30%
@@ -51,7 +51,7 @@ def calibrate(tasks: list[str], seeds: list[int]) -> None:
             began = time.perf_counter()
             costs.append(paper(TASKS[name].of(seed), None, seed).spent)
             print(f"{name} seed {seed}: {costs[-1]} epochs, {time.perf_counter() - began:.0f} s", flush=True)
-        print(f"{name}: {statistics.fmean(costs):.0f} epochs", flush=True)
+        print(f"{name}: {statistics.median(costs):.0f} epochs", flush=True)
 
 
 def numbers(text: str) -> list[int]:

@@ -181,7 +181,7 @@ def rows_of(unit: Unit) -> list[Row]:
 
 
 def find(unit: Unit, share: float) -> tuple[Any, Sequence[Any]]:
-    """Let a rival search with a share of the budget; returns what it found, and what it delivered if it does so itself."""
+    """Let a rival search with a share of the budget; returns what it found, and what it delivered if it does so."""
     from peers.tasks import TASKS
 
     task = TASKS[unit.task].of(unit.seed)

@@ -156,8 +156,8 @@ def small(name: str, network: Callable[[], nn.Module], key: str, values: Sequenc
 
 BATCH_SIZES = {"digits": 40, "tabular": 100}
 
-# Budgets: medians of seeds 100 to 103 (396, 294, 313, 281; 2046, 736, 377, 3796; 418, 442, 456, 362), on two cores of an
-# EPYC: python benchmarks/peers.py --calibrate
+# Budgets: medians of seeds 100 to 103 (396, 294, 313, 281; 2046, 736, 377, 3796; 418, 442, 456, 362), on two cores of
+# an EPYC: python benchmarks/peers.py --calibrate
 TASKS = {
     task.name: task
     for task in (
