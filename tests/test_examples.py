@@ -69,7 +69,7 @@ def test_demo(example, tmp_path):
         "$ opplan control",
         "$ opplan test",
         "Promised at its end:",
-        "control, linear",
+        "control (linear)",
         "Report:",
     ):
         assert expected in out

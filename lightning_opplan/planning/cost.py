@@ -83,6 +83,7 @@ class CostEstimate:
         final_epochs: Epochs of that.
         grid_hours: Device-hours of the hand-tuned grid, if the plan has one.
         grid_trainings: Trainings of the grid.
+        advice: How the search could cost less, if there is a way that is known to find as much.
     """
 
     states: Mapping[str, StateCost]
@@ -102,6 +103,7 @@ class CostEstimate:
     final_epochs: float
     grid_hours: float | None
     grid_trainings: int
+    advice: str | None = None
 
 
 def critical_path(search: Search | Halving, lengths: Mapping[Edge, float]) -> tuple[Edge, ...]:

@@ -60,6 +60,8 @@ def cost_tables(cost: CostEstimate) -> Group:
     if cost.grid_hours is not None:
         ratio = f" (the search: 1/{cost.grid_hours / cost.whole_hours:.1f} of it)" if cost.whole_hours else ""
         total.add_row(f"the hand-tuned grid, {cost.grid_trainings} trainings", f"{hours_of(cost.grid_hours)}{ratio}")
+    if cost.advice is not None:
+        total.add_row("it could cost less", cost.advice)
     return Group(states, total)
 
 

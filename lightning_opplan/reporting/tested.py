@@ -94,7 +94,7 @@ def verdict(rows: tuple[Tested, ...], mode: str) -> str | None:
     ours, control = planned[0], max(controls, key=lambda row: sign * (row.value or 0.0))
     assert ours.value is not None
     assert control.value is not None
-    figures = f"{ours.title} {ours.value:.4f}, {control.title} {control.value:.4f} ({ours.metric})"
+    figures = f"{ours.title.capitalize()} {ours.value:.4f}, {control.title} {control.value:.4f} ({ours.metric})"
     ahead = sign * (ours.value - control.value)
     if ahead < 0:
         return f"The control is ahead: without any search the same cost came to more. {figures}."
@@ -115,7 +115,7 @@ def _controls(plan: PlanRecord, folder: Path) -> tuple[Tested, ...]:
     rows = []
     for number, (group, taken) in enumerate(groups.items()):
         file = folder / ("ensemble.yaml" if number == 0 else f"ensemble-{group}.yaml")
-        rows.append(_row(plan, _CONTROL, f"control, {group}", file, taken))
+        rows.append(_row(plan, _CONTROL, f"control ({group})", file, taken))
     return tuple(rows)
 
 

@@ -28,6 +28,7 @@ from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.path import plain_setting
 from lightning_opplan.planning.search import Search
+from lightning_opplan.planning.space import is_rate
 from lightning_opplan.tuner.disk import peak_disk
 from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.recipe import Recipe
@@ -114,6 +115,19 @@ def estimate_cost(tuner: PathSearchTuner, *, trainings: Sequence[HandTuned] = ()
         final_epochs=knees * len(way),
         grid_hours=grid / 3600 if trainings else None,
         grid_trainings=len(trainings),
+        advice=_advice(spec),
+    )
+
+
+def _advice(spec: SearchSpec) -> str | None:
+    """Propose averaged weights in place of the lowest rates of the paper's search."""
+    settings = [spec.graph.settings[state] for state in spec.graph.states[1:]]
+    rates = {value for setting in settings for key, value in setting.items() if is_rate(key)}
+    if spec.arms is not None or spec.options.averaging or len(rates) < 3:
+        return None
+    return (
+        f"averaged weights (plan.averaging: true) with two of the {len(rates)} rates: less than half of the epochs "
+        "for as good a result in most measurements; or a budget (docs/budget.md)"
     )
 
 

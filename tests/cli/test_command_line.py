@@ -494,7 +494,7 @@ def test_plan_deliver_control_and_test(budgeted_plan, capsys):
     capsys.readouterr()
     main(["report", folder])
     out = capsys.readouterr().out
-    for expected in ("searched", "delivered", "control, linear", "control, cosine"):
+    for expected in ("searched", "delivered", "control (linear)", "control (cosine)"):
         assert expected in out
     assert re.search("Planning is ahead|The control is ahead|are level", out)
     cli = main(["predict", "--config", file, "--ensemble", f"{folder}/deliver/ensemble.yaml"])

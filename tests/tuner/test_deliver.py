@@ -114,7 +114,7 @@ def test_the_report_begins_with_what_was_ahead(finished):
     rows = reporting.tested_of(folder)
     assert [row.role for row in rows] == ["planned", "delivered", "control", "control"]
     by_role = {row.title: row for row in rows}
-    delivered, control = by_role["delivered"], by_role["control, linear"]
+    delivered, control = by_role["delivered"], by_role["control (linear)"]
     assert delivered.cost.epochs > control.cost.epochs * 0.9
     sentence = reporting.verdict(rows, "max")
     best = max(row.value for row in rows if row.role == "control")

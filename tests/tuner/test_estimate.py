@@ -10,7 +10,7 @@ from lightning_opplan.planning.graph import Axis
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.tuner.estimate import estimate_cost, measure_state
-from tests.helpers import toy
+from tests.helpers import budgeted, toy
 
 AXES = [
     Axis("batch", [{"data.batch_size": size} for size in (8, 32)], reversible=True),
@@ -115,3 +115,21 @@ class Endless(IterableDataset):
     def __iter__(self):
         while True:
             yield torch.zeros(2), torch.tensor(0)
+
+
+def test_averaged_weights_are_proposed_where_there_are_three_rates(tmp_path):
+    three = toy.graph(rates=(0.1, 0.01, 0.001), sizes=(80,))
+    assert "plan.averaging: true" in estimate_cost(toy.tuner(tmp_path, graph=three)).advice
+    assert estimate_cost(toy.tuner(tmp_path, graph=three, averaging=True)).advice is None
+    assert estimate_cost(toy.tuner(tmp_path, graph=toy.graph(sizes=(80,)))).advice is None
+
+
+def test_estimate_of_a_budget_is_the_budget(tmp_path):
+    """And of one under way, what is left of it."""
+    made = budgeted.tuner(tmp_path, budget={"epochs": 90, "search_share": 1.0})
+    cost = estimate_cost(made)
+    assert 85 <= cost.clip_frames / 160 <= 90  # samples of an epoch
+    assert cost.hours > 0
+    assert cost.advice is None
+    made.search()
+    assert estimate_cost(made).hours == 0
