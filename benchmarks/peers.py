@@ -17,6 +17,7 @@ planned     the search of this package with a budget, over all 48 settings, and 
             default setting, at the last position of the axis
 paper       the paper's search: the axis, rates of .1, .01 and .001, a decay of 1e-4; the best so far at the budget
 paper_avg2  the same with rates of .1 and .01, and averaged weights
+paper_fast  the paper's search by the preset `fast`; paper_wait: waiting for late starters
 cos8, wsd8  random search of eight: cosine; constant, then linear to zero over the last 30%
 avg8        random search of eight at a constant rate, with averaged weights
 one_epoch   every setting for one epoch, then the best with the rest of the budget

@@ -27,7 +27,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -39,7 +39,7 @@ from lightning_opplan.planning.cost import makespan, schedule_bound
 from lightning_opplan.planning.graph import START, Axis, Edge, TransitionGraph
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.knee import KneeRule
-from lightning_opplan.planning.options import PRESETS
+from lightning_opplan.planning.options import SearchOptions
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.search import Search
 
@@ -47,7 +47,7 @@ SPEED = 0.85
 FRAMES = (16, 32, 64)
 MAX_EPOCHS = 400
 CLIP = Axis("clip", [{"clip": 0}, {"clip": 1}, {"clip": 2}], reversible=True)
-RATE = Axis("rate", [{"rate": 0}, {"rate": 1}, {"rate": 2}])
+RATE = Axis("rate", [{"learning_rate": 0}, {"learning_rate": 1}, {"learning_rate": 2}])
 BRANCHES = {"consecutive": {"branch": 0}, "uniform": {"branch": 1}}
 GRAPH = TransitionGraph.lattice(axes=[CLIP, RATE], branches=BRANCHES)
 Network = tuple[float, float, float]
@@ -117,22 +117,23 @@ class Found:
     frames: float
 
 
-def search(problem: Problem, seed: int, *, rule: KneeRule, racing: bool = False, observed: bool = False) -> Found:
-    """The package's search; `observed` takes the validation at the knee for an edge's value."""
-    found = Search(GRAPH, racing=racing)
+def search(problem: Problem, seed: int, *, options: SearchOptions, racing: bool | None = None) -> Found:
+    """The package's search."""
+    found = Search(GRAPH, racing=options.racing if racing is None else racing)
     networks: dict[Edge | None, Network] = {None: UNTRAINED}
     frames = 0.0
     while (work := found.ask()) is not None:
         edge = work.edge
         network = networks[found.parent(edge)]
         setting = GRAPH.settings[edge.child]
+        rule = options.rule_of(None if edge.parent == START else GRAPH.settings[edge.parent], setting)
         noise = np.random.default_rng((seed, 2, GRAPH.edges.index(edge)))
         rival = found.rival(edge)
         first = 0.0 if edge.parent == START else validated(problem, network, noise)
         points: list[tuple[float, float | None]] = [(0, first)]
         trained = [network]
         while True:
-            network = problem.epoch(network, setting["branch"], setting["clip"], setting["rate"])
+            network = problem.epoch(network, setting["branch"], setting["clip"], setting["learning_rate"])
             trained.append(network)
             points.append((len(points), validated(problem, network, noise)))
             decision = rule.decide(points, rival=rival)
@@ -141,7 +142,7 @@ def search(problem: Problem, seed: int, *, rule: KneeRule, racing: bool = False,
         knee = int(decision.knee_epoch or 0)
         frames += (len(points) - 1) * FRAMES[setting["clip"]]
         networks[edge] = trained[knee]
-        value = points[knee][1] if observed else decision.knee_value
+        value = points[knee][1] if options.value == "observed" else decision.knee_value
         found.tell(EdgeOutcome(edge=edge, value=value, knee_epoch=knee, epochs_run=len(points) - 1))
     last = found.leaders[str(found.best_so_far)]
     return Found(accuracy=problem.accuracy(networks[last]), frames=frames)
@@ -160,7 +161,7 @@ def grid(problem: Problem, seed: int) -> Found:
         for setting, stage in training.stages:
             for epoch in range(stage.epochs):
                 factor = stage.rate_factor(epoch + 0.5)
-                network = problem.epoch(network, setting["branch"], setting["clip"], setting["rate"], factor)
+                network = problem.epoch(network, setting["branch"], setting["clip"], setting["learning_rate"], factor)
             frames += stage.epochs * FRAMES[setting["clip"]]
         best = max(best, (validated(problem, network, noise), problem.accuracy(network)))
     return Found(accuracy=best[1], frames=frames)
@@ -177,7 +178,7 @@ def random_search(problem: Problem, seed: int, *, budget: float) -> Found:
             setting = GRAPH.settings[state]
             epochs = round(math.exp(draw.uniform(math.log(3), math.log(120))))
             for _ in range(epochs):
-                network = problem.epoch(network, setting["branch"], setting["clip"], setting["rate"])
+                network = problem.epoch(network, setting["branch"], setting["clip"], setting["learning_rate"])
             frames += epochs * FRAMES[setting["clip"]]
         best = max(best, (validated(problem, network, draw), problem.accuracy(network)))
     return Found(accuracy=best[1], frames=frames)
@@ -195,7 +196,7 @@ def best_possible(problem: Problem) -> float:
                 now, done = network, 0
                 for epochs in lengths:
                     for _ in range(epochs - done):
-                        now = problem.epoch(now, setting["branch"], setting["clip"], setting["rate"])
+                        now = problem.epoch(now, setting["branch"], setting["clip"], setting["learning_rate"])
                     done = epochs
                     reached.append(now)
         # Different trade-offs between the three numbers, each by its best.
@@ -205,16 +206,15 @@ def best_possible(problem: Problem) -> float:
 
 
 Method = Callable[[Problem, int], Found]
-PAPER = KneeRule()
-FAST = KneeRule(max_risk=PRESETS["fast"].max_risk)
+PAPER, FAST = SearchOptions(), SearchOptions(preset="fast")
 METHODS: dict[str, Method] = {
-    "paper": partial(search, rule=PAPER),
-    "paper, observed values": partial(search, rule=PAPER, observed=True),
-    "racing alone": partial(search, rule=PAPER, racing=True),
-    "stop by confidence alone": partial(search, rule=FAST),
-    "fast": partial(search, rule=FAST, racing=PRESETS["fast"].racing),
-    "T = 5": partial(search, rule=replace(PAPER, patience=5)),
-    "T = 20": partial(search, rule=replace(PAPER, patience=20)),
+    "paper": partial(search, options=PAPER),
+    "paper, observed values": partial(search, options=SearchOptions(value="observed")),
+    "racing alone": partial(search, options=PAPER, racing=True),
+    "fast without racing": partial(search, options=FAST, racing=False),
+    "fast": partial(search, options=FAST),
+    "T = 5": partial(search, options=SearchOptions(knee=KneeRule(patience=5))),
+    "T = 20": partial(search, options=SearchOptions(knee=KneeRule(patience=20))),
     "grid": grid,
 }
 

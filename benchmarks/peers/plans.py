@@ -19,6 +19,8 @@ from lightning_opplan import (
     TransitionGraph,
     run_delivery,
 )
+from lightning_opplan.planning.journal import Journal
+from lightning_opplan.planning.promise import promise_of
 from lightning_opplan.tuner.edges.recipe import FactoryRecipe
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.path_search import SearchResult
@@ -99,12 +101,15 @@ def tuner(graph: Any, task: Task, meter: Meter, folder: str, seed: int, **option
     )
 
 
-def found(task: Task, meter: Meter, result: SearchResult) -> Found:
+def found(task: Task, meter: Meter, result: SearchResult, folder: str) -> Found:
     model = loaded(result.weights)
+    promise = promise_of(Journal.of(folder).read()[1])
+    promised = None if promise is None else (promise.value, promise.expected)
     path = result.path
     if path.total_epochs == 0:  # nothing was better than no training
         path = replace(path, steps=(replace(path.steps[0], epochs=1),))
-    return Found(model=model, value=accuracy(task, model), spent=meter.spent, schedule=PlannedPath(path=path))
+    value, schedule = accuracy(task, model), PlannedPath(path=path)
+    return Found(model=model, value=value, spent=meter.spent, schedule=schedule, promised=promised)
 
 
 def paper(
@@ -122,7 +127,17 @@ def paper(
         except SpentError:
             # Trains nothing more, and returns the best path of what there is.
             result = tuner(graph, task, meter, folder, seed, max_gpu_hours=LITTLE, **options).search()
-        return found(task, meter, result)
+        return found(task, meter, result, folder)
+
+
+def paper_fast(task: Task, budget: float, seed: int) -> Found:
+    """The paper's search by the preset `fast`."""
+    return paper(task, budget, seed, preset="fast")
+
+
+def paper_wait(task: Task, budget: float, seed: int) -> Found:
+    """The paper's search, waiting for late starters."""
+    return paper(task, budget, seed, knee={"wait": 50})
 
 
 def paper_avg2(task: Task, budget: float, seed: int) -> Found:
@@ -140,7 +155,7 @@ def planned(task: Task, budget: float, seed: int, *, search_share: float) -> tup
     with tempfile.TemporaryDirectory() as folder:
         options = {"epochs": budget, "search_share": search_share}
         made = tuner(space, task, meter, folder, seed, budget=options)
-        best = found(task, meter, made.search())
+        best = found(task, meter, made.search(), folder)
         if search_share == 1.0:
             return best, []
         (ensemble,) = run_delivery(made, setting={"data.part": "all"}).ensembles.values()

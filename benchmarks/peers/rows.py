@@ -26,6 +26,8 @@ RIVALS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "planned": ("plans", "planned", {}),
     "paper": ("plans", "paper", {}),
     "paper_avg2": ("plans", "paper_avg2", {}),
+    "paper_fast": ("plans", "paper_fast", {}),
+    "paper_wait": ("plans", "paper_wait", {}),
     "cos8": ("rivals", "random_search", {"shape": "cosine"}),
     "wsd8": ("rivals", "random_search", {"shape": "linear end"}),
     "avg8": ("rivals", "random_search", {"shape": "constant", "averaging": 0.2}),
@@ -168,7 +170,8 @@ def rows_of(unit: Unit) -> list[Row]:
     searched = time.perf_counter() - began
     row = {name: value for name, value in asdict(unit).items() if name != "work"} | {
         "epochs": budget, "spent": found.spent, "validation": found.value, "schedule": str(found.schedule),
-        "schedule_epochs": found.schedule.epochs, "search_seconds": searched, "machine": machine(),
+        "schedule_epochs": found.schedule.epochs, "promised": found.promised, "search_seconds": searched,
+        "machine": machine(),
     }  # fmt: skip
     if unit.work == "searched":
         results = {"searched": {"test": accuracy(task, found.model, part="test")}}

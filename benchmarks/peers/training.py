@@ -185,12 +185,14 @@ class Found:
         value: Its validation accuracy.
         spent: Epochs over the training part.
         schedule: How to train it anew.
+        promised: What the search said it is worth, and what is to be expected of that, where it says so.
     """
 
     model: Mapping[str, Tensor]
     value: float
     spent: float
     schedule: Schedule
+    promised: tuple[float, float] | None = None
 
 
 class _Course(Callback):
