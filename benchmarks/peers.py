@@ -24,6 +24,9 @@ one_epoch   every setting for one epoch, then the best with the rest of the budg
 plateau     one training of the default setting, ReduceLROnPlateau and EarlyStopping; stops when it stops
 plateau_restarts  the same with random settings, until the budget is spent
 optuna      TPE with HyperbandPruner; ray_pbt, ray_asha: Ray Tune's schedulers
+
+By name only, what the planned search owes to its parts: no_halving, fixed_decay (1e-4), fixed_window (averages over
+two epochs), share_25 and share_60 (of the budget for the search, where something is delivered; 40% otherwise).
 """
 
 import argparse
@@ -34,7 +37,7 @@ import sys
 import time
 from pathlib import Path
 
-from peers.rows import BUDGETS, RIVALS, fill, prepare, read, units
+from peers.rows import ABLATIONS, BUDGETS, RIVALS, fill, prepare, read, units
 from peers.table import print_tables
 
 CALIBRATION_SEEDS = range(100, 104)
@@ -65,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/peers.jsonl"))
     parser.add_argument("--tasks", nargs="+", help="By default all.")
-    parser.add_argument("--rivals", nargs="+", default=list(RIVALS), choices=list(RIVALS))
+    parser.add_argument("--rivals", nargs="+", default=list(RIVALS), choices=[*RIVALS, *ABLATIONS])
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS), help="In units of B.")
     parser.add_argument("--seeds", nargs="+", type=numbers, help="Such as 0-3 6; by default those of the task.")
     parser.add_argument("--jobs", type=int, default=1)

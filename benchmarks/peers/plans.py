@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,8 +20,10 @@ from lightning_opplan import (
     TransitionGraph,
     run_delivery,
 )
+from lightning_opplan.callbacks import GrowingWeightAveraging
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.promise import promise_of
+from lightning_opplan.tuner.edges import training
 from lightning_opplan.tuner.edges.recipe import FactoryRecipe
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.path_search import SearchResult
@@ -145,15 +148,43 @@ def paper_avg2(task: Task, budget: float, seed: int) -> Found:
     return paper(task, budget, seed, rates=TWO_RATES, averaging=True)
 
 
-def planned(task: Task, budget: float, seed: int, *, search_share: float) -> tuple[Found, list[Mapping[str, Tensor]]]:
+class FixedAveraging(GrowingWeightAveraging):
+    """An average over a fixed number of epochs, whatever the training's length."""
+
+    num_epochs = 2
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.num_updates = self.num_epochs * trainer.num_training_batches
+
+    def _average(self, averages: Any, weights: Any, num_averaged: Any) -> None:
+        torch._foreach_lerp_(averages, weights, 1.0 / min(self.num_updates, float(num_averaged) + 1.0))
+
+
+def planned(
+    task: Task, budget: float, seed: int, *, search_share: float, ablation: str = ""
+) -> tuple[Found, list[Mapping[str, Tensor]]]:
     """The search with a budget over the whole space, of which a share is for the search; and the delivered models.
 
     Delivery is the package's own: `run_delivery`, the best single model first; none if all is for the search.
+
+    Args:
+        task: The task.
+        budget: Epochs, for search and delivery.
+        seed: Of the search.
+        search_share: What of it is for the search.
+        ablation: What to leave out: ``"halving"``, ``"decay"`` (a fixed one), or ``"window"`` (an average over two
+            epochs in place of a share of all).
     """
-    space = SearchSpace(axes=[Axis("axis", task.axis)], choices={RATE: task.rates, DECAY: task.decays})
+    choices: dict[str, Sequence[Any]] = {RATE: task.rates, DECAY: task.decays}
+    if ablation == "decay":
+        del choices[DECAY]
+    space = SearchSpace(axes=[Axis("axis", task.axis)], choices=choices)
+    options = {"epochs": budget, "search_share": search_share}
+    if ablation == "halving":
+        options["eta"] = 1000  # of so many arms one would go on: there is one rung
+    averaging = FixedAveraging if ablation == "window" else GrowingWeightAveraging
     meter = Meter(task)
-    with tempfile.TemporaryDirectory() as folder:
-        options = {"epochs": budget, "search_share": search_share}
+    with tempfile.TemporaryDirectory() as folder, patch.object(training, "GrowingWeightAveraging", averaging):
         made = tuner(space, task, meter, folder, seed, budget=options)
         best = found(task, meter, made.search(), folder)
         if search_share == 1.0:

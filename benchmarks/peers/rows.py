@@ -38,6 +38,14 @@ RIVALS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "ray_pbt": ("ray_rivals", "population", {}),
     "ray_asha": ("ray_rivals", "asha", {}),
 }
+ABLATIONS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "no_halving": ("plans", "planned", {"ablation": "halving"}),
+    "fixed_decay": ("plans", "planned", {"ablation": "decay"}),
+    "fixed_window": ("plans", "planned", {"ablation": "window"}),
+    "share_25": ("plans", "planned", {"share": 0.25}),
+    "share_60": ("plans", "planned", {"share": 0.6}),
+}
+"""The planned search with something else; shares are those of the search where something is delivered."""
 """Module, function and its arguments; modules are imported when they are needed, as that takes seconds."""
 
 Row = dict[str, Any]
@@ -189,10 +197,12 @@ def find(unit: Unit, share: float) -> tuple[Any, Sequence[Any]]:
 
     task = TASKS[unit.task].of(unit.seed)
     budget = task.budget * unit.budget
-    module, name, arguments = RIVALS[unit.rival]
-    rival = getattr(import_module(f"peers.{module}"), name)
-    if unit.rival == "planned":  # it plans what follows the search, too
-        both: tuple[Any, Sequence[Any]] = rival(task, budget, unit.seed, search_share=share)
+    module, name, given = {**RIVALS, **ABLATIONS}[unit.rival]
+    rival, arguments = getattr(import_module(f"peers.{module}"), name), dict(given)
+    if name == "planned":  # it plans what follows the search, too
+        own_share = arguments.pop("share", share)
+        searched = share if share == 1.0 else own_share
+        both: tuple[Any, Sequence[Any]] = rival(task, budget, unit.seed, search_share=searched, **arguments)
         return both
     return rival(task, budget * share, unit.seed, **arguments), ()
 

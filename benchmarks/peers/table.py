@@ -30,6 +30,7 @@ def print_tables(rows: Sequence[Row], command: str) -> None:
         console.print(table_of(chosen, f"{task}, {budget:g} B = {chosen[0]['epochs']:g} epochs"))
     console.print(table_of(rows, "All tasks and budgets"))
     console.print(best_of(rows))
+    console.print(promises_of(rows))
 
 
 def table_of(rows: Sequence[Row], title: str) -> Table:
@@ -78,6 +79,25 @@ def difference(scores: Scores, rival: str) -> str:
         return ""
     mean, error = found
     return f"{mean:+.2f}" if error is None else f"{mean:+.2f} ± {error:.2f}"
+
+
+def promises_of(rows: Sequence[Row]) -> Table:
+    """By how much what a search promised is above the test, and what it said is to be expected."""
+    table = Table(title="Promised and expected value, less the test accuracy of the same weights, in points ± s.e.")
+    for name in ("rival", "task", "promised − test", "expected − test", "rows"):
+        table.add_column(name, justify="left" if name in ("rival", "task") else "right")
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.get("promised") and row["read_out"] == "searched":
+            groups[row["rival"], row["task"]].append(row)
+    for (rival, task), chosen in groups.items():
+        cells = []
+        for index in (0, 1):
+            points = [100 * (row["promised"][index] - row["test"]) for row in chosen]
+            error = statistics.stdev(points) / len(points) ** 0.5 if len(points) > 1 else float("nan")
+            cells.append(f"{statistics.fmean(points):+.2f} ± {error:.2f}")
+        table.add_row(rival, task, *cells, str(len(chosen)))
+    return table
 
 
 def best_of(rows: Sequence[Row]) -> Table:
