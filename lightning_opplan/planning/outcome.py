@@ -48,7 +48,8 @@ class EdgeOutcome:
         sha256: Checksum of the weights.
         since: The epoch of its parent whose weights it started from, if those were not the last.
         num_validation: Samples of a validation, on all devices.
-        chance: What always predicting the frequencies of the classes is worth, where it was measured.
+        chance: What always predicting the frequencies of the classes is worth, where it was measured; of an edge of
+            the paper's search, what the untrained network is worth.
     """
 
     edge: Edge

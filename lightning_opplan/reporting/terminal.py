@@ -131,7 +131,7 @@ class SearchDisplay:
     def _line(self, outcome: EdgeOutcome) -> str:
         state = "no value yet" if outcome.is_paused else "diverged"
         if outcome.value is not None:
-            state = f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}" if outcome.curve else "trained"
+            state = f"{outcome.value:.4f} at epoch {outcome.knee_epoch:g}" if self.is_ranked else "trained"
         if outcome.is_paused:
             state = f"paused, {state}"
         if isinstance(self.search, Halving):
@@ -240,7 +240,7 @@ def edge_table(
                 note, style = "★ path", "bold green"
             elif search.winners.get(edge.child) == edge:
                 note, style = "best", ""
-            table.add_row(name, edge.parent, *_cells(outcomes[edge]), note, style=style)
+            table.add_row(name, edge.parent, *_cells(outcomes[edge], has_value=is_ranked), note, style=style)
         elif edge in paused:
             table.add_row(name, edge.parent, *_cells(paused[edge]), "paused", style="cyan")
         else:
@@ -270,10 +270,10 @@ def path_table(path: OptimizationPath) -> Table:
     return table
 
 
-def _cells(outcome: EdgeOutcome) -> tuple[str, ...]:
+def _cells(outcome: EdgeOutcome, *, has_value: bool = True) -> tuple[str, ...]:
     value = _RUNNING if outcome.is_paused else "diverged"
-    if outcome.value is not None:  # one that was not validated has none of its own
-        value = f"{outcome.value:.4f}" if outcome.curve else ""
+    if outcome.value is not None:
+        value = f"{outcome.value:.4f}" if has_value else ""
     return value, f"{outcome.knee_epoch:g}", f"{outcome.epochs_run:g}", duration(outcome.seconds)
 
 

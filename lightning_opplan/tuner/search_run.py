@@ -22,6 +22,7 @@ from lightning_opplan.planning.path import OptimizationPath, plain_setting
 from lightning_opplan.planning.schedule import ANNEAL, FixedStage, annealed_state
 from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import Arms
+from lightning_opplan.planning.standings import standard_error
 from lightning_opplan.reporting import SearchDisplay, write_report
 from lightning_opplan.tuner.disk import disk_sentence, peak_disk, weights_size
 from lightning_opplan.tuner.edges.edge import run_edge
@@ -41,6 +42,7 @@ from lightning_opplan.tuner.loop import EdgeError, EdgeListener, SearchLoop
 __all__ = ["SearchResult", "SearchSpec", "run_search"]
 
 _ENOUGH_TO_TELL: Final = 10  # validations; fewer do not show whether a curve rises
+_FAR: Final = 4.0  # standard errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,8 +261,20 @@ def _late_start(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
         is_from_start = outcome.edge.parent == START and not outcome.is_paused and spec.arms is None
         if not is_from_start or spec.stages or rule.wait or outcome.value is None:
             return None
-        if len(outcome.curve) <= _ENOUGH_TO_TELL or rule.has_learned(outcome.curve, spec.mode):
+        curve = outcome.curve
+        if (
+            len(curve) <= _ENOUGH_TO_TELL
+            or rule.has_learned(curve, spec.mode)
+            or not rule.decide(curve, spec.mode).stop
+        ):
             return None
+        # What has been learned within the first epoch is flat, too, but far above the untrained network.
+        sign = 1.0 if spec.mode == "max" else -1.0
+        first = next((value for epoch, value in curve if epoch > 0 and value is not None), None)
+        if outcome.chance is not None and first is not None:
+            error = standard_error(outcome.chance, (), outcome.num_validation if 0 <= outcome.chance <= 1 else None)
+            if sign * (first - outcome.chance) > _FAR * error:
+                return None
         return (
             f"{outcome.edge} stopped at epoch {outcome.epochs_run:g} although its curve is no better than a constant: "
             f"it may start to learn later. `plan.knee.wait: {WAIT * rule.patience:g}` waits for it."

@@ -35,6 +35,7 @@ class UntilKnee(KneeStopping):
             **vars(job.rule),
         )
         self._job, self._is_paused = job, False
+        self.chance: float | None = None
         self._pause_path: str | None = None
 
     def prepare(self, trainer: Trainer) -> None:
@@ -55,6 +56,8 @@ class UntilKnee(KneeStopping):
         if metric is None:
             return  # the first validation of the fit says what is wrong
         value = float(trainer.strategy.broadcast(float(metric)))
+        if job.is_from_start and math.isfinite(value):
+            self.chance = value
         if job.is_from_start and job.mode == "max" and value >= 0:
             value = 0.0
         self.initial_value = value if math.isfinite(value) else None
@@ -70,7 +73,17 @@ class UntilKnee(KneeStopping):
             checkpoint=None if self.knee_value is None else self.knee_path,
             reason=self.stopping_reason,
             is_paused=self._is_paused,
+            chance=self.chance,
         )
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "chance": self.chance}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.chance = state_dict.get("chance")
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,10 +118,6 @@ class AsAsked(UntilKnee):
     Its value is the mean of its last validations, its weights are the last.
     """
 
-    def __init__(self, job: EdgeJob) -> None:
-        super().__init__(job)
-        self.chance: float | None = None
-
     @override
     def prepare(self, trainer: Trainer) -> None:
         limit_epochs(trainer, self._job.max_epochs or -1, is_exact=True)
@@ -131,15 +140,6 @@ class AsAsked(UntilKnee):
             is_paused=self._is_paused,
             chance=self.chance,
         )
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "chance": self.chance}
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.chance = state_dict["chance"]
 
     @override
     def _decide(self, trainer: Trainer) -> KneeDecision:
