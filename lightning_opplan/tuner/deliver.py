@@ -301,6 +301,8 @@ def _publish(folder: Path, members: Sequence[Member], result: SearchResult) -> D
 
 def _link(source: Path, target: Path) -> None:
     """Give a file a second name; where that cannot be, a copy."""
+    if target.exists() and target.samefile(source):  # renaming one name of a file to another leaves both
+        return
     with replacing(target, sync=False) as partial:
         partial.unlink(missing_ok=True)
         try:
