@@ -37,7 +37,7 @@ import sys
 import time
 from pathlib import Path
 
-from peers.rows import ABLATIONS, BUDGETS, RIVALS, fill, prepare, read, units
+from peers.rows import ABLATIONS, BUDGETS, RIVALS, fill, numbers, prepare, read, units
 from peers.table import print_tables
 
 CALIBRATION_SEEDS = range(100, 104)
@@ -56,12 +56,6 @@ def calibrate(tasks: list[str], seeds: list[int]) -> None:
             costs.append(paper(TASKS[name].of(seed), None, seed).spent)
             print(f"{name} seed {seed}: {costs[-1]} epochs, {time.perf_counter() - began:.0f} s", flush=True)
         print(f"{name}: {statistics.median(costs):.0f} epochs", flush=True)
-
-
-def numbers(text: str) -> list[int]:
-    """Read ``0-3`` or ``5``."""
-    first, _, last = text.partition("-")
-    return list(range(int(first), int(last or first) + 1))
 
 
 def main() -> None:

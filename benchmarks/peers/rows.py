@@ -248,3 +248,9 @@ def machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor()
     return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}, lightning {lightning.__version__}"
+
+
+def numbers(text: str) -> list[int]:
+    """Read ``0-3`` or ``5``."""
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
