@@ -187,7 +187,8 @@ class OpplanCLI(OpenCLI):
     def deliver(self) -> None:
         """Train what `plan` found anew, on all data; `delivered` holds it afterwards."""
         options = self.plan_options()
-        members = self.value_of("members") or options.delivery.members
+        members = self.value_of("members")
+        members = options.delivery.members if members is None else members
         self.delivered = run_delivery(
             self._tuner(options), members=members, anneal=options.delivery.anneal, setting=options.final_setting
         )
@@ -211,7 +212,7 @@ class OpplanCLI(OpenCLI):
 
     def _show_tests(self, folder: Path) -> None:
         """Print what was tested, and which was ahead, if anything was."""
-        rows = tested_of(folder)
+        rows = tested_of(folder) if Journal.of(folder).read()[0].kind == "plan" else ()
         if any(row.value is not None for row in rows):
             Console().print(tested_table(rows))
             sentence = verdict(rows, Journal.of(folder).read()[0].mode)

@@ -12,7 +12,7 @@ from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.graph import Axis, Setting, TransitionGraph
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.path import OptimizationPath, plain_setting, stages_of
-from lightning_opplan.planning.schedule import CONSTANT, Anneal, FixedStage
+from lightning_opplan.planning.schedule import ANNEAL, CONSTANT, Anneal, FixedStage
 from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import is_rate
 
@@ -185,13 +185,18 @@ Schedule = Literal["linear", "cosine"]
 
 
 def control_settings(
-    axes: Sequence[Axis], branches: Mapping[str, Setting], graph: TransitionGraph
+    axes: Sequence[Axis], branches: Mapping[str, Setting], graph: TransitionGraph | None
 ) -> dict[str, Setting]:
     """Return what nobody plans: for every branch the last setting of each axis, at the configuration's own rate.
 
     Where states are written out, these are the final ones.
+
+    Args:
+        axes: Axes of the plan.
+        branches: Branches of the plan.
+        graph: A graph that was written out, if it was.
     """
-    if not axes and not branches:
+    if not axes and not branches and graph is not None:
         return {branch: _without_rate(graph.settings[final]) for branch, final in graph.finals.items()}
     last = {key: value for axis in axes for key, value in _without_rate(axis.settings[-1]).items()}
     return {branch: {**setting, **last} for branch, setting in (branches or {"": {}}).items()}
@@ -230,7 +235,8 @@ def control_members(
 def _annealed(path: OptimizationPath, anneal: Anneal | None) -> OptimizationPath:
     if anneal is None and path.anneal is None:
         rates = [tuple(value for key, value in step.setting.items() if is_rate(key)) for step in path.steps]
-        anneal = Anneal() if len(set(rates)) == 1 else CONSTANT
+        is_lowered = len(set(rates)) > 1 or any(step.setting.get(ANNEAL) for step in path.steps)
+        anneal = CONSTANT if is_lowered else Anneal()
     chosen = anneal or path.anneal
     return OptimizationPath(steps=path.steps, monitor=path.monitor, mode=path.mode, anneal=chosen)
 

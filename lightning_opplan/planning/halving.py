@@ -158,10 +158,14 @@ class Halving(Standings):
 
     def ranked(self) -> tuple[Edge, ...]:
         """Return the arms of the last rung that has ended, the best first; before, those that have a value."""
-        done = [rung for rung in self._rungs if rung.reason is None and not self._missing(rung)]
-        if done:
-            return tuple(self._ranking(dict.fromkeys(done[-1].edges, done[-1].epochs)))
-        return tuple(self._ranking({edge: self._reached(edge) for edge in self._known if edge.parent == START}))
+        for rung in reversed(self._rungs):
+            if rung.reason is None and not self._missing(rung):
+                alive = [edge for edge in rung.edges if self._known[edge].value is not None]
+                if alive:  # otherwise all have diverged since
+                    return tuple(self._ranking(dict.fromkeys(alive, rung.epochs)))
+        return tuple(
+            self._ranking({edge: self._reached(edge) for edge in self.winners.values() if edge.parent == START})
+        )
 
     # What follows from the outcomes
 

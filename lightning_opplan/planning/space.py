@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from lightning_opplan.planning.graph import START, Axis, Setting, TransitionGraph
+from lightning_opplan.planning.schedule import ANNEAL
 
 __all__ = ["Arm", "Arms", "SearchSpace", "is_rate"]
 
@@ -48,6 +49,10 @@ class SearchSpace:
     def __post_init__(self) -> None:
         if not (self.axes or self.branches or self.choices):
             raise ValueError("A search space must have `axes`, `branches` or `choices`, got none of them.")
+        if ANNEAL in self.keys:
+            raise ValueError(
+                "`anneal` must be left out of a search with a `budget`: its trainings have no end of their own."
+            )
         for key, values in self.choices.items():
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise ValueError(f"`choices` of {key!r} must be a list of values, got {values!r}.")
@@ -234,12 +239,15 @@ class _Part:
         """What stands for it in the name of an arm."""
         name, values = self.name.rpartition(".")[2], list(self.at(index).values())
         if self.is_ordered or (index != _OWN and not (len(values) == 1 and _is_short(values[0]))):
-            return f"{name}={index + 1}"
+            return f"{name}={index + 1}" if self.is_ordered else f"{name}=({index + 1})"
         return f"{name}={values[0]}" if values and _is_short(values[0]) else f"{name}=own"
 
 
 def _is_short(value: object) -> bool:
-    return isinstance(value, int | float | None) or (isinstance(value, str) and len(value) < 20)
+    """Whether a value can stand in a name; a text must not look like another value or a way into a state."""
+    return isinstance(value, int | float) or (
+        isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w.+-]{0,19}", value) is not None
+    )
 
 
 def _parts(space: SearchSpace, own: Setting) -> list[_Part]:
@@ -312,10 +320,14 @@ def _neighbours(parts: Sequence[_Part], point: Point) -> Iterator[Point]:
     """One step on one axis or choice; the rate only downwards."""
     for place, (part, index) in enumerate(zip(parts, point, strict=True)):
         for other in () if index == _OWN else (index + 1, index - 1):
-            if not 0 <= other < len(part.settings) or (part.is_rate and _rate(part, other) >= _rate(part, index)):
+            if not 0 <= other < len(part.settings):
+                continue
+            if part.is_rate and not _is_lower(part, other, index):
                 continue
             yield (*point[:place], other, *point[place + 1 :])
 
 
-def _rate(part: _Part, index: int) -> float:
-    return next(float(value) for key, value in part.settings[index].items() if is_rate(key))
+def _is_lower(part: _Part, index: int, other: int) -> bool:
+    """Whether the rate of one setting is below that of another; of what is no number nothing is known."""
+    rates = [next(value for key, value in part.settings[each].items() if is_rate(key)) for each in (index, other)]
+    return all(isinstance(rate, int | float) for rate in rates) and rates[0] < rates[1]

@@ -52,7 +52,8 @@ def standard_error(value: float, points: Sequence[Point], num_validation: int | 
         scatter = 1.4826 * float(np.median(np.abs(np.diff(values, 2)))) / math.sqrt(6 * NUM_AVERAGED)
     of_samples = 0.0
     if num_validation:
-        of_samples = math.sqrt(value * (1.0 - value) / num_validation)
+        share = min(max(value, 0.0), 1.0)
+        of_samples = math.sqrt(share * (1.0 - share) / num_validation)
     return max(scatter, of_samples)
 
 

@@ -135,6 +135,6 @@ def _row(plan: PlanRecord, role: str, title: str, file: Path, taken: list[EdgeOu
 
 
 def _metric(monitor: str, metrics: Mapping[str, float]) -> str | None:
-    """What the test calls the metric that was planned for, or its first one."""
+    """What the test calls the metric that was planned for; ``None`` if it has no such one."""
     name = monitor.replace("validation", "test").replace("valid", "test").replace("val", "test")
-    return name if name in metrics else next(iter(metrics), None)
+    return name if name in metrics else None

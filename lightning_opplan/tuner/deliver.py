@@ -83,6 +83,8 @@ def run_delivery(
         RuntimeError: If the search has not ended, or nothing is left of the budget.
     """
     spec = tuner.spec
+    if members is not None and members < 1:
+        raise ValueError(f"`members` must be at least 1, got {members!r}.")
 
     def decide(search: Search | Halving, price: Price, unit: Unit) -> tuple[Member, ...]:
         paths = search.paths(monitor=spec.monitor)
@@ -123,7 +125,7 @@ def run_control(
         RuntimeError: If the search has not ended.
     """
     spec = tuner.spec
-    settings = control_settings(spec.axes, spec.branches, spec.graph)
+    settings = control_settings(spec.axes, spec.branches, None if spec.arms else spec.graph)
 
     def decide(search: Search | Halving, price: Price, unit: Unit) -> tuple[Member, ...]:
         total = _total(spec, search, unit)
@@ -157,7 +159,7 @@ def _run(
             graph=graph,
             arms=None,
             dirpath=folder,
-            options=replace(spec.options, preset="paper", beam=1, budget=None, averaging=True),
+            options=replace(spec.options, preset="paper", beam=1, budget=None, averaging=True, max_gpu_hours=None),
             kind=kind,
             stages=stages,
             trainings={member.name: {"branch": member.branch, "group": member.group} for member in members},
@@ -216,7 +218,7 @@ def _standing(spec: SearchSpec, search: Search | Halving) -> dict[str, Any]:
 def _settings(spec: SearchSpec, search: Search | Halving, kind: Kind, setting: Setting | None) -> list[Setting]:
     """All settings that members may have."""
     if kind == "control":
-        each = list(control_settings(spec.axes, spec.branches, spec.graph).values())
+        each = list(control_settings(spec.axes, spec.branches, None if spec.arms else spec.graph).values())
     else:
         each = [plain_setting(step.setting) for path in search.paths().values() for step in path.steps]
     return [{**own, **(setting or {})} for own in each]
@@ -239,7 +241,8 @@ class _Price:
             key = _key(setting)
             if key in self._measured:
                 continue
-            cost = measure_state(self.spec.recipe, setting)
+            # Where trainings run elsewhere, this process alone measures, on one device.
+            cost = measure_state(self.spec.recipe, setting, devices=None if runs_here(self.spec.executor) else 1)
             self._measured[key] = {
                 "epochs": cost.num_samples / self._samples if self._samples else 1.0,
                 "gpu_hours": cost.train_batches * cost.train_seconds * cost.devices / 3600,

@@ -83,6 +83,9 @@ class Ensemble:
             if not weights.is_file():
                 raise FileNotFoundError(f"{file}: the weights of {entry['name']!r} are gone: {weights}.")
             members.append(EnsembleMember(name=str(entry["name"]), weights=weights, setting=entry.get("set") or {}))
+        names = [member.name for member in members]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{file}: members must have different names, got {names!r}.")
         return cls(members=tuple(members))
 
     def save(self, file: Path) -> Path:
@@ -126,13 +129,13 @@ def score_ensemble(
         mean = _Mean()
         for member in ensemble.members:
             with mean.taking(member.name):
-                (members[member.name],) = _run(member, recipe, ranks, file.parent, mean, "test")
+                members[member.name] = _merged(_run(member, recipe, ranks, file.parent, mean, "test"))
             if progress is not None and ranks.is_first:
                 progress(f"{member.name}: {_sentence(members[member.name])}")
         fused: Mapping[str, float] = members[ensemble.members[0].name]
         if len(members) > 1:
             with mean.giving():
-                (fused,) = _run(ensemble.members[0], recipe, ranks, file.parent, mean, "test")
+                fused = _merged(_run(ensemble.members[0], recipe, ranks, file.parent, mean, "test"))
             if progress is not None and ranks.is_first:
                 progress(f"all {len(members)}, averaged: {_sentence(fused)}")
         found = {"ensemble": dict(fused), "members": {name: dict(metrics) for name, metrics in members.items()}}
@@ -245,6 +248,11 @@ class _Mean:
     def _next(self) -> Tensor:
         self._calls += 1
         return self._sums[self._calls - 1] / self._taken
+
+
+def _merged(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The metrics of all test loaders."""
+    return {name: value for metrics in results for name, value in metrics.items()}
 
 
 def _sentence(metrics: Mapping[str, float]) -> str:

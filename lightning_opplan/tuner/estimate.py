@@ -166,11 +166,17 @@ def _standing(spec: SearchSpec) -> Search | Halving:
     return fresh
 
 
-def measure_state(recipe: Recipe, setting: Setting) -> StateCost:
-    """Train and validate a few batches under a setting, in a folder that is deleted afterwards."""
+def measure_state(recipe: Recipe, setting: Setting, *, devices: int | None = None) -> StateCost:
+    """Train and validate a few batches under a setting, in a folder that is deleted afterwards.
+
+    Args:
+        recipe: Makes the experiment.
+        setting: The setting.
+        devices: Devices to train on, if not those of the Trainer.
+    """
     watch, meter = _Stopwatch(), Meter()
     with hushed(), tempfile.TemporaryDirectory() as folder:
-        experiment = recipe.build(setting, callbacks=[watch, meter], folder=folder)
+        experiment = recipe.build(setting, callbacks=[watch, meter], folder=folder, devices=devices)
         trainer: Any = experiment.trainer
         quiet(trainer)
         trainer.logger = None

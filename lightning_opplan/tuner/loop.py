@@ -125,8 +125,10 @@ class SearchLoop:
 
     def _again(self, edge: Edge) -> Work:
         """The training of an edge as far as it had come."""
-        paused = self.search.paused.get(edge)
-        return Work(edge=edge) if paused is None else Work(edge=edge, until=int(paused.epochs_run))
+        known = self.search.outcome(edge)
+        if known is None or not (known.is_paused or isinstance(self.search, Halving)):
+            return Work(edge=edge)
+        return Work(edge=edge, until=int(known.epochs_run), since=known.since)
 
     def _start(self, work: Work) -> None:
         edge = work.edge

@@ -32,7 +32,7 @@ from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.seeding import derived_seed
 from lightning_opplan.tuner.edges.store import EdgeFolders
 from lightning_opplan.tuner.edges.training import hushed
-from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
+from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember, results_file
 from lightning_opplan.tuner.executors.lock import FileLock
 from lightning_opplan.tuner.executors.placement import Placement, place, runs_here
 from lightning_opplan.tuner.executors.processes import EdgeExecutor, EdgeFuture, isolated
@@ -327,7 +327,11 @@ def _publish(spec: SearchSpec, path: OptimizationPath, weights: Path) -> None:
     if spec.kind in ("plan", "grid"):  # to be tested beside what is delivered
         setting = plain_setting(path.steps[-1].setting)
         member = EnsembleMember(name=path.steps[-1].state, weights=weights, setting=setting)
-        Ensemble(members=(member,)).save(spec.dirpath / "ensemble.yaml")
+        file = spec.dirpath / "ensemble.yaml"
+        tested = results_file(file)
+        if tested.is_file() and weights.stat().st_mtime > tested.stat().st_mtime:
+            tested.unlink()  # it was another network
+        Ensemble(members=(member,)).save(file)
     write_report(spec.dirpath)
     plan = spec.dirpath.parent
     if spec.kind != "plan" and Journal.of(plan).file.is_file():  # its report compares them with it

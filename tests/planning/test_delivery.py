@@ -135,6 +135,21 @@ def test_a_control_of_states_written_out_is_their_ends():
     assert control_settings((), {}, graph) == {"y": {"length": 32}}
 
 
+def test_a_control_of_choices_alone_is_one_training_as_configured():
+    assert control_settings((), {}, None) == {"": {}}
+
+
+def test_a_path_that_anneals_itself_is_not_annealed_again():
+    steps = (
+        PathStep(state="a", epochs=9, setting={"length": 32, "lr": 0.1}),
+        PathStep(state="b", epochs=3, setting={"length": 32, "lr": 0.1, "anneal": {"epochs": 3}}),
+    )
+    (member,) = deliver({"": OptimizationPath(steps=steps)}, 36, number=1)
+    first, last = (stage for _, stage in member.stages)
+    assert first.is_constant
+    assert last.rate_factor(3) == 0.0
+
+
 def test_doubling_is_what_the_second_half_brought():
     search = Halving(arms(), budget=420, is_delivered=False)
     run(search, by_rate)

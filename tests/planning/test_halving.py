@@ -149,6 +149,17 @@ def test_dead_arms_leave():
     assert search.spent <= 420
 
 
+def test_a_last_rung_of_dead_arms_does_not_lose_what_was_found_before():
+    def dying(setting, epoch):
+        return None if epoch > 40 else by_rate(setting, epoch)
+
+    search = Halving(arms(), budget=420, is_delivered=False)
+    run(search, dying)
+    assert search.is_complete
+    assert search.path() is not None
+    assert search.best_so_far in search.winners
+
+
 def test_without_any_value_there_is_no_path():
     search = Halving(arms(), budget=420)
     run(search, lambda setting, epoch: None)

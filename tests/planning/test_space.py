@@ -80,6 +80,19 @@ def test_an_axis_of_rates_has_no_order():
     assert {arm.is_last for arm in arms if arm.setting["data.length"] == 32} == {True}
 
 
+def test_names_do_not_collide():
+    values = [1, "1", None, "None", [1, 2], {"a": 1}, "b#2", "a b", 1.5]
+    arms = SearchSpace(choices={"d": values, "lr": [0.1, None, "auto"]}).arms(number=27, moves=1).arms
+    assert len({arm.name for arm in arms}) == len(arms) == 28  # one as configured beside them
+    assert not any("#" in arm.name for arm in arms)
+
+
+def test_trainings_without_an_end_do_not_anneal():
+    axis = Axis("rate", [{"lr": 0.1, "anneal": None}, {"lr": 0.1, "anneal": {"share": 0.3}}])
+    with pytest.raises(ValueError, match="`anneal` must be left out of a search with a `budget`"):
+        SearchSpace(axes=[axis])
+
+
 def test_forks_are_one_step_away_and_their_rate_is_lower():
     made = SPACE.arms(own={"model.lr": 0.1, "model.weight_decay": 1e-4}, number=4, moves=1)
     by_name = {arm.name: arm for arm in made.arms}

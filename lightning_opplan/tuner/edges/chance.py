@@ -44,10 +44,10 @@ def value_of_chance(experiment: Experiment, monitor: str) -> float | None:
     try:
         model.__dict__["forward"] = look
         trainer.validate(model, experiment.data, verbose=False)
-        counts = labels.counts(width, trainer)
-        if counts is None:
+        shares = labels.shares(width, trainer)
+        if shares is None:
             return None
-        model.__dict__["forward"] = lambda *given, **named: counts.log().expand_as(forward(*given, **named))
+        model.__dict__["forward"] = lambda *given, **named: shares.log().expand_as(forward(*given, **named))
         trainer.validate(model, experiment.data, verbose=False)
     finally:
         model.__dict__.pop("forward", None)
@@ -70,8 +70,8 @@ class _Labels(Callback):
         whole = (t for t in tensors_of(batch) if t.ndim == 1 and not (t.is_floating_point() or t.is_complex()))
         self._seen += [tensor.long() for tensor in (next(whole, None),) if tensor is not None]
 
-    def counts(self, width: int, trainer: Trainer) -> Tensor | None:
-        """How often every class was seen, on all devices; a class that was not counts a little."""
+    def shares(self, width: int, trainer: Trainer) -> Tensor | None:
+        """The share of every class, on all devices; one that was not seen counts a little."""
         labels = torch.cat(self._seen) if self._seen else torch.zeros(0, dtype=torch.long)
         is_sound = bool(len(labels)) and width > 1 and 0 <= int(labels.min()) <= int(labels.max()) < width
         if not trainer.strategy.broadcast(is_sound):
@@ -79,4 +79,5 @@ class _Labels(Callback):
         counts = torch.bincount(labels.clamp(0, width - 1), minlength=width).float()
         reduced = trainer.strategy.reduce(counts.to(trainer.strategy.root_device), reduce_op="sum")
         assert isinstance(reduced, Tensor)
-        return reduced.clamp(min=1e-3)
+        reduced = reduced.clamp(min=1e-3)
+        return reduced / reduced.sum()

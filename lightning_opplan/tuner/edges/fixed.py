@@ -75,6 +75,10 @@ class ForEpochs(Checkpoint):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for config in trainer.lr_scheduler_configs:
+            config.strict = (
+                config.strict and self.monitor is not None
+            )  # without validation there is no metric to follow
         if self.rate_factor is not None:
             for optimizer in trainer.optimizers:
                 self._lower_within_steps(optimizer, self.rate_factor)

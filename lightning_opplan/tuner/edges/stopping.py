@@ -121,6 +121,7 @@ class AsAsked(UntilKnee):
     @override
     def prepare(self, trainer: Trainer) -> None:
         limit_epochs(trainer, self._job.max_epochs or -1, is_exact=True)
+        trainer.check_val_every_n_epoch = 1  # a rung may end after any epoch, and has to know what it is worth
 
     @override
     def begin(self, experiment: Experiment) -> None:

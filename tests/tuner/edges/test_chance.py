@@ -33,6 +33,18 @@ def test_loss_of_chance_is_the_entropy_of_the_classes():
     assert chance(budgeted.Scorer(), budgeted.Points(), "val/loss") == pytest.approx(expected, rel=1e-5)
 
 
+def test_logarithms_of_probabilities_are_logarithms_of_frequencies():
+    class Logarithms(budgeted.Scorer):
+        def forward(self, points):
+            return self.network(points).log_softmax(1)
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val/loss", functional.nll_loss(self(batch[0]), batch[1]))
+
+    expected = -(shares() * shares().log()).sum().item()
+    assert chance(Logarithms(), budgeted.Points(), "val/loss") == pytest.approx(expected, rel=1e-5)
+
+
 def test_mean_of_top_1_3_and_5_over_clips(tmp_path):
     options = {"num_train": 4, "num_test": 1, "clip_length": 16, "eval_clip_length": 16, "val_size": 0.5}
     data = DemoDataModule(
