@@ -82,7 +82,7 @@ def test_an_axis_of_rates_has_no_order():
 
 def test_names_do_not_collide():
     values = [1, "1", None, "None", [1, 2], {"a": 1}, "b#2", "a b", 1.5]
-    arms = SearchSpace(choices={"d": values, "lr": [0.1, None, "auto"]}).arms(number=27, moves=1).arms
+    arms = SearchSpace(choices={"d": values, "lr": [0.1, None, "auto"]}).arms(number=28, moves=1).arms
     assert len({arm.name for arm in arms}) == len(arms) == 28  # one as configured beside them
     assert not any("#" in arm.name for arm in arms)
 
