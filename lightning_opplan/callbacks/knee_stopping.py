@@ -333,13 +333,19 @@ class KneeStopping(Checkpoint):
 
     def _warn_of_changed_rate(self, trainer: Trainer) -> None:
         rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        if self._rates is not None and rates != self._rates:
-            self._warn_once(
-                "rate",
-                f"The learning rate changed from {self._rates} to {rates} while `KneeStopping` fits one curve. "
-                "The rule holds within a constant rate: a drop makes a second rise, which the curve cannot follow.",
-            )
+        message = None if self._rates is None else self._message_of_rates(self._rates, rates)
+        if message is not None:
+            self._warn_once("rate", message)
         self._rates = rates
+
+    def _message_of_rates(self, before: list[float], rates: list[float]) -> str | None:
+        """What to say of the learning rates of two validations."""
+        if rates == before:
+            return None
+        return (
+            f"The learning rate changed from {before} to {rates} while `KneeStopping` fits one curve. "
+            "The rule holds within a constant rate: a drop makes a second rise, which the curve cannot follow."
+        )
 
     def _warn_once(self, topic: str, message: str) -> None:
         if topic not in self._warned:

@@ -212,10 +212,11 @@ class OpplanCLI(OpenCLI):
 
     def _show_tests(self, folder: Path) -> None:
         """Print what was tested, and which was ahead, if anything was."""
-        rows = tested_of(folder) if Journal.of(folder).read()[0].kind == "plan" else ()
+        plan, _ = Journal.of(folder).read()
+        rows = tested_of(folder) if plan.kind == "plan" else ()
         if any(row.value is not None for row in rows):
             Console().print(tested_table(rows))
-            sentence = verdict(rows, Journal.of(folder).read()[0].mode)
+            sentence = verdict(rows, plan.mode)
             if sentence is not None:
                 print(sentence)
 

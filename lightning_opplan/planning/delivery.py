@@ -5,7 +5,7 @@ Both are chains of stages with given epochs; see `chains`.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 from lightning_opplan.messages import checked_choice
@@ -97,7 +97,7 @@ class Doubling:
     """
 
     gain: float = 0.0
-    error: float = field(default=0.0)
+    error: float = 0.0
 
 
 def doubling(search: Search | Halving, path: OptimizationPath) -> Doubling:
@@ -105,7 +105,7 @@ def doubling(search: Search | Halving, path: OptimizationPath) -> Doubling:
     if isinstance(search, Search):
         return Doubling()
     edge = search.leaders[path.steps[-1].state]
-    whole = search.outcomes.get(edge, search.paused.get(edge))
+    whole = search.outcome(edge)
     assert whole is not None
     if search.is_blind(edge):
         return Doubling(gain=math.inf)  # it has yet to learn anything
@@ -237,8 +237,7 @@ def _annealed(path: OptimizationPath, anneal: Anneal | None) -> OptimizationPath
         rates = [tuple(value for key, value in step.setting.items() if is_rate(key)) for step in path.steps]
         is_lowered = len(set(rates)) > 1 or any(step.setting.get(ANNEAL) for step in path.steps)
         anneal = CONSTANT if is_lowered else Anneal()
-    chosen = anneal or path.anneal
-    return OptimizationPath(steps=path.steps, monitor=path.monitor, mode=path.mode, anneal=chosen)
+    return replace(path, anneal=anneal or path.anneal)
 
 
 def _stretched(
@@ -248,18 +247,12 @@ def _stretched(
     steps = [step for step in path.steps if step.epochs > 0]
     epochs = [step.epochs if stretch >= 1 else max(round(step.epochs * stretch), 1) for step in steps]
     epochs[-1] = max(int(steps[-1].epochs * stretch + 1e-6), 1)
-    changed = [type(step)(**{**vars(step), "epochs": number}) for step, number in zip(steps, epochs, strict=True)]
-    whole = OptimizationPath(steps=tuple(changed), monitor=path.monitor, mode=path.mode, anneal=path.anneal)
+    changed = [replace(step, epochs=number) for step, number in zip(steps, epochs, strict=True)]
+    whole = replace(path, steps=tuple(changed))
     return tuple(
-        (
-            _with(step.setting, setting),
-            FixedStage(
-                epochs=stage.epochs, offset=stage.offset, total=stage.total, anneal=stage.anneal,
-                value=path.value or 0.0,
-            ),
-        )
+        (_with(step.setting, setting), replace(stage, value=path.value or 0.0))
         for step, stage in zip(whole.steps, stages_of(whole), strict=True)
-    )  # fmt: skip
+    )
 
 
 def _with(setting: Setting, further: Setting | None) -> Setting:

@@ -64,9 +64,6 @@ class Halving(Standings):
         outcomes: What is known already.
     """
 
-    beam: Final = 1
-    racing: Final = False
-
     def __init__(
         self,
         arms: Arms,
@@ -124,10 +121,6 @@ class Halving(Standings):
         edge = self.winners[state]
         parent = self.parent(edge)
         return (edge,) if parent is None else (parent, edge)
-
-    def rival(self, edge: Edge) -> None:  # noqa: ARG002 - what a `Search` has
-        """Return nothing: arms do not race."""
-        return
 
     def path(self, state: str | None = None, *, monitor: str | None = None) -> OptimizationPath | None:
         """Return the training of the best arm, or of the one named, as a path; see `Search.path`."""
@@ -190,16 +183,16 @@ class Halving(Standings):
     def _climb(self, number: int, counts: Sequence[int], edges: Sequence[Edge]) -> bool:
         """Add a rung, and what it wants; returns whether there may be a further one."""
         before = self._rungs[-1].epochs if self._rungs else 0
-        chosen, at = list(edges), {}
-        is_blind = False
+        order, is_blind = list(edges), False
+        chosen = order
         if number > 0:
             at = {edge: rung.epochs for rung in self._rungs for edge in rung.edges}
-            chosen = self._ranking({edge: at[edge] for edge in edges})
-            is_blind = all(self.is_blind(edge, at[edge]) for edge in chosen)
-            if not is_blind:
-                chosen = self._chosen({edge: at[edge] for edge in edges}, counts[number])
-            if not chosen:
+            order = self._ranking({edge: at[edge] for edge in edges})
+            if not order:
                 return False
+            is_blind = all(self.is_blind(edge, at[edge]) for edge in order)
+            kept = set(order if is_blind else self._kept(order, counts[number]))
+            chosen = [edge for edge in edges if edge in kept]
             branches = [self._arm[edge].branch for edge in chosen]
             if self.is_delivered and len(set(branches)) == len(branches):
                 self._rungs.append(
@@ -218,7 +211,7 @@ class Halving(Standings):
                 planned = before + max((planned - before) * counts[number] // len(chosen), 1)
             epochs = min(epochs, planned)
         elif number > 0 and epochs > before:
-            chosen += self._forks({edge: at[edge] for edge in chosen})
+            chosen += self._forks(order[0])
             epochs = self._affordable(chosen, before)
         if epochs <= before:
             return False
@@ -285,9 +278,8 @@ class Halving(Standings):
         places = {(name, arm.places[name]) for arm in arms for name in self.arms.protected}
         return sum(arm.is_own for arm in arms) + len(branches) + len(places)
 
-    def _chosen(self, at: Mapping[Edge, float], count: int) -> list[Edge]:
-        """The arms that go on: those that are protected, and the best of the others, in their first order."""
-        order = self._ranking(at)
+    def _kept(self, order: Sequence[Edge], count: int) -> Collection[Edge]:
+        """The arms that go on: those that are protected, and the best of the others."""
         kept = dict.fromkeys(edge for edge in order if self._arm[edge].is_own)
         for name in (None, *self.arms.protected):
             best: dict[str, Edge] = {}
@@ -299,14 +291,11 @@ class Halving(Standings):
             if len(kept) >= count:
                 break
             kept[edge] = None
-        return [edge for edge in at if edge in kept]
+        return kept
 
-    def _forks(self, at: Mapping[Edge, float]) -> list[Edge]:
+    def _forks(self, best: Edge) -> list[Edge]:
         """The moves: the best arm under settings one step away that no arm has."""
-        order = self._ranking(at)
-        if not self.moves or not order:
-            return []
-        forks = [edge for edge in self._arm if edge.parent == order[0].child]
+        forks = [edge for edge in self._arm if edge.parent == best.child]
         picked = np.random.default_rng((self.seed, 1)).permutation(len(forks))[: self.moves]
         return [forks[index] for index in sorted(picked)]
 

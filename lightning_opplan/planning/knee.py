@@ -61,7 +61,6 @@ class KneeDecision:
         fit: The fit behind it, if the curve was long enough and not constant.
         plausible: The epochs that may still become the knee, the likeliest first.
         dropped: Whether the stop is asked for as the rival is out of reach.
-        waits: Whether a stop is put off, as nothing has been learned yet.
     """
 
     stop: bool
@@ -70,7 +69,6 @@ class KneeDecision:
     fit: CurveFit | None
     plausible: tuple[float, ...]
     dropped: bool = False
-    waits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +159,6 @@ class KneeRule:
         waits = asks and not is_constant and points[-1][0] < (self.wait or 0) and not self.has_learned(points, mode)
         return KneeDecision(
             stop=dropped or (asks and not waits) or is_constant,
-            waits=waits,
             knee_epoch=fit.knee_epoch,
             knee_value=fit.knee_value,
             fit=fit,

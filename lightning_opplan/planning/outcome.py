@@ -48,7 +48,7 @@ class EdgeOutcome:
         sha256: Checksum of the weights.
         since: The epoch of its parent whose weights it started from, if those were not the last.
         num_validation: Samples of a validation, on all devices.
-        chance: What always predicting the frequencies of the classes is worth, where it was measured; of an edge of
+        unlearned: What always predicting the frequencies of the classes is worth, where it was measured; of an edge of
             the paper's search, what the untrained network is worth.
     """
 
@@ -68,7 +68,7 @@ class EdgeOutcome:
     sha256: str | None = None
     since: int | None = None
     num_validation: int | None = None
-    chance: float | None = None
+    unlearned: float | None = None
 
     @property
     def device_seconds(self) -> float:

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
 
-from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.search import Search
+from lightning_opplan.planning.standings import scatter
 
 __all__ = ["Promise", "promise_of", "winners_curse"]
 
@@ -18,6 +19,7 @@ _SHARED = 0.5
 samples. It was 0.4 to 0.7 on five small tasks (docs/measurements.md)."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Promise:
     """The value of a search's result.
 
@@ -27,8 +29,9 @@ class Promise:
         error: Standard error of the value.
     """
 
-    def __init__(self, value: float, expected: float, error: float) -> None:
-        self.value, self.expected, self.error = value, expected, error
+    value: float
+    expected: float
+    error: float
 
     def __str__(self) -> str:
         return f"{self.value:.4f} (expected on new data: {self.expected:.4f} ± {self.error:.4f})"
@@ -57,7 +60,7 @@ def promise_of(search: Search | Halving) -> Promise | None:
     whole = _error(search, chosen, 1.0 if is_share else None)
     sign = 1.0 if search.mode == "max" else -1.0
     curse = winners_curse([sign * (outcome.value or 0.0) for outcome in rivals], own)
-    return Promise(chosen.value, chosen.value - sign * curse, whole)
+    return Promise(value=chosen.value, expected=chosen.value - sign * curse, error=whole)
 
 
 def winners_curse(values: Sequence[float], errors: Sequence[float]) -> float:
@@ -93,8 +96,7 @@ def _is_share(outcome: EdgeOutcome) -> bool:
 
 def _error(search: Search | Halving, outcome: EdgeOutcome, share: float | None) -> float:
     """Standard error of a value: of the fit, or the curve's scatter, and a share of the validation set's."""
-    edge: Edge = outcome.edge
-    fitted = search.scatter(edge) if isinstance(search, Halving) else outcome.standard_error or 0.0
+    fitted = scatter(outcome.curve) if isinstance(search, Halving) else outcome.standard_error or 0.0
     if share is None or not outcome.num_validation:
         return fitted
     number = outcome.num_validation

@@ -15,8 +15,8 @@ from lightning_opplan.planning.schedule import ANNEAL
 
 __all__ = ["Arm", "Arms", "SearchSpace", "is_rate"]
 
-NUM_ARMS: Final = 18
-NUM_ARMS_OF_FEW_RATES: Final = 12  # where at most two rates are given
+_NUM_ARMS: Final = 18
+_NUM_ARMS_OF_FEW_RATES: Final = 12  # where at most two rates are given
 
 
 def is_rate(key: str) -> bool:
@@ -86,7 +86,7 @@ class SearchSpace:
         """
         parts = _parts(self, own or {})
         few = all(len(part.settings) <= 2 for part in parts if part.is_rate)
-        number = number or (NUM_ARMS_OF_FEW_RATES if few else NUM_ARMS)
+        number = number or (_NUM_ARMS_OF_FEW_RATES if few else _NUM_ARMS)
         branches = list(self.branches) or [""]
         chosen = dict.fromkeys(((branch, tuple(part.last for part in parts)) for branch in branches), True)
         for cell in _spread(parts, branches, chosen, np.random.default_rng(seed)):

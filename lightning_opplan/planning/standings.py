@@ -14,7 +14,7 @@ from lightning_opplan.planning.knee import Point
 from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes
 from lightning_opplan.planning.space import Arm, Arms
 
-__all__ = ["NUM_AVERAGED", "Standings", "Unit", "averaged_value", "standard_error"]
+__all__ = ["NUM_AVERAGED", "Standings", "Unit", "averaged_value", "scatter", "standard_error"]
 
 Unit = Literal["epochs", "gpu_hours", "clip_frames"]
 """What a budget is counted in."""
@@ -46,15 +46,18 @@ def standard_error(value: float, points: Sequence[Point], num_validation: int | 
         num_validation: Samples that a metric between 0 and 1 is the mean of: no such mean has a larger error than a
             share has. ``None`` for any other metric, of which the scatter is all that is known.
     """
+    if not num_validation:
+        return scatter(points)
+    share = min(max(value, 0.0), 1.0)
+    return max(scatter(points), math.sqrt(share * (1.0 - share) / num_validation))
+
+
+def scatter(points: Sequence[Point]) -> float:
+    """Return the standard error of a mean of three validations, by the curve's second differences."""
     values = np.array([value for epoch, value in points if epoch > 0 and value is not None])
-    scatter = 0.0
-    if len(values) > NUM_AVERAGED:
-        scatter = 1.4826 * float(np.median(np.abs(np.diff(values, 2)))) / math.sqrt(6 * NUM_AVERAGED)
-    of_samples = 0.0
-    if num_validation:
-        share = min(max(value, 0.0), 1.0)
-        of_samples = math.sqrt(share * (1.0 - share) / num_validation)
-    return max(scatter, of_samples)
+    if len(values) <= NUM_AVERAGED:
+        return 0.0
+    return 1.4826 * float(np.median(np.abs(np.diff(values, 2)))) / math.sqrt(6 * NUM_AVERAGED)
 
 
 class Standings:
@@ -130,10 +133,6 @@ class Standings:
         points = [point for point in outcome.curve if point[0] <= until - (outcome.since or 0)]
         return standard_error(self.value(edge, until) or 0.0, points, self._num_validation(edge))
 
-    def scatter(self, edge: Edge) -> float:
-        """Return the part of the standard error that the scatter of the curve shows."""
-        return standard_error(0.0, self._known[edge].curve, None)
-
     def probability_of_better(self, rival: Edge, best: Edge) -> float:
         """Return the probability that a rival is better than the best, both values being normal and independent."""
         value, other = self.value(best) or 0.0, self.value(rival) or 0.0
@@ -157,7 +156,7 @@ class Standings:
     @property
     def chance(self) -> float | None:
         """The value of predicting the frequencies of the classes, whatever the sample, where it was measured."""
-        return next((each.chance for each in self._known.values() if each.chance is not None), None)
+        return next((each.unlearned for each in self._known.values() if each.unlearned is not None), None)
 
     def _note(self, outcome: EdgeOutcome) -> None:
         if outcome.edge not in self._arm:

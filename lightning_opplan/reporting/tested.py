@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.reporting.comparison import Spent, spent_on
 from lightning_opplan.reporting.costs import hours_of
 
-__all__ = ["Tested", "tested_of", "tested_table", "verdict"]
+__all__ = ["Tested", "ensemble_files", "results_file", "tested_of", "tested_table", "verdict"]
 
 _DELIVERED: Final = "delivered"
 _CONTROL: Final = "control"
@@ -68,6 +68,18 @@ def tested_of(folder: Path) -> tuple[Tested, ...]:
     return (*rows, *_controls(plan, folder / "control"))
 
 
+def results_file(ensemble: Path) -> Path:
+    """Return where the test of an ensemble is kept: ``test.json`` for ``ensemble.yaml``."""
+    return ensemble.with_name(ensemble.stem.replace("ensemble", "test") + ".json")
+
+
+def ensemble_files(folder: Path, groups: Iterable[str]) -> dict[str, Path]:
+    """Return where the ensembles of some groups of trainings lie: that of the first one has the plain name."""
+    groups = list(groups)
+    names = ["ensemble.yaml", *(f"ensemble-{group}.yaml" for group in groups[1:])]
+    return {group: folder / name for group, name in zip(groups, names, strict=False)}
+
+
 def tested_table(rows: tuple[Tested, ...]) -> Table:
     """Return the rows as a table for the terminal."""
     metric = next((row.metric for row in rows if row.metric is not None), "test")
@@ -112,15 +124,15 @@ def _controls(plan: PlanRecord, folder: Path) -> tuple[Tested, ...]:
     for name, facts in control.trainings.items():
         taken = [outcome for outcome in search.known if outcome.edge.child.rpartition("/")[0] == name]
         groups.setdefault(facts["group"], []).extend(taken)
+    files = ensemble_files(folder, groups)
     rows = []
-    for number, (group, taken) in enumerate(groups.items()):
-        file = folder / ("ensemble.yaml" if number == 0 else f"ensemble-{group}.yaml")
-        rows.append(_row(plan, _CONTROL, f"control ({group})", file, taken))
+    for group, taken in groups.items():
+        rows.append(_row(plan, _CONTROL, f"control ({group})", files[group], taken))
     return tuple(rows)
 
 
 def _row(plan: PlanRecord, role: str, title: str, file: Path, taken: list[EdgeOutcome]) -> Tested:
-    results = file.with_name(file.stem.replace("ensemble", "test") + ".json")
+    results = results_file(file)
     found: Mapping[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
     metric = _metric(plan.monitor, found.get("ensemble", {}))
     return Tested(

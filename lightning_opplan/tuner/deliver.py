@@ -6,7 +6,7 @@ Both are searches of chains: resumed, shared out to executors, and accounted lik
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from lightning_opplan.planning.delivery import (
 from lightning_opplan.planning.graph import Setting
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal, JournalError, Kind
-from lightning_opplan.planning.path import plain_setting
+from lightning_opplan.planning.path import OptimizationPath, plain_setting
 from lightning_opplan.planning.schedule import Anneal
 from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.standings import Unit
 from lightning_opplan.reporting import write_report
+from lightning_opplan.reporting.tested import ensemble_files
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.training import hushed
 from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
@@ -41,6 +42,8 @@ from lightning_opplan.tuner.path_search import PathSearchTuner
 from lightning_opplan.tuner.search_run import SearchResult, SearchSpec, run_search
 
 __all__ = ["Delivered", "run_control", "run_delivery"]
+
+AnySearch = Search | Halving
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ def run_delivery(
     if members is not None and members < 1:
         raise ValueError(f"`members` must be at least 1, got {members!r}.")
 
-    def decide(search: Search | Halving, price: Price, unit: Unit) -> tuple[Member, ...]:
+    def decide(search: AnySearch, price: Price, unit: Unit) -> tuple[Member, ...]:
         paths = search.paths(monitor=spec.monitor)
         rest = _total(spec, search, unit) - _spent(search, unit)
         if members is None and rest <= 0:
@@ -104,7 +107,7 @@ def run_delivery(
         )
 
     given = {"members": members, "anneal": None if anneal is None else anneal.to_dict()}
-    return _run(tuner, "deliver", decide, given, setting)
+    return _run(tuner, "deliver", lambda search: _settings_of(search.paths()), decide, given, setting)
 
 
 def run_control(
@@ -127,17 +130,32 @@ def run_control(
     spec = tuner.spec
     settings = control_settings(spec.axes, spec.branches, None if spec.arms else spec.graph)
 
-    def decide(search: Search | Halving, price: Price, unit: Unit) -> tuple[Member, ...]:
+    def decide(search: AnySearch, price: Price, unit: Unit) -> tuple[Member, ...]:
         total = _total(spec, search, unit)
         return control_members(settings, price=price, total=total, schedules=schedules, setting=setting)
 
-    return _run(tuner, "control", decide, {"schedules": list(schedules)}, setting)
+    given = {"schedules": list(schedules)}
+    return _run(tuner, "control", lambda _: list(settings.values()), decide, given, setting)
 
 
 def _run(
-    tuner: PathSearchTuner, kind: Kind, decide: Any, given: Mapping[str, Any], setting: Setting | None
+    tuner: PathSearchTuner,
+    kind: Kind,
+    settings_of: Callable[[AnySearch], Sequence[Setting]],
+    decide: Callable[[AnySearch, Price, Unit], tuple[Member, ...]],
+    given: Mapping[str, Any],
+    setting: Setting | None,
 ) -> Delivered:
-    """Decide on the members once, train them, and name them."""
+    """Decide on the members once, train them, and name them.
+
+    Args:
+        tuner: The search.
+        kind: What they are, which names their folder.
+        settings_of: All settings that members may have.
+        decide: Makes the members.
+        given: What was asked for; with something else the folder is another one's.
+        setting: Goes on top of every setting.
+    """
     spec = tuner.spec
     folder = spec.dirpath / kind
     with hushed():
@@ -148,7 +166,7 @@ def _run(
         if members is None:
             unit = _unit(spec)
             price = _Price(spec, search, unit)
-            wanted = _settings(spec, search, kind, setting)
+            wanted = [{**own, **(setting or {})} for own in settings_of(search)]
             spec.recipe.check(wanted)
             price.measure(wanted)
             members = ranks.decide(lambda: _keep(folder, source, decide(search, price, unit)))
@@ -168,7 +186,7 @@ def _run(
     return ranks.decide(lambda: _publish(folder, members, result))
 
 
-def _ended_search(spec: SearchSpec, ranks: Ranks) -> Search | Halving:
+def _ended_search(spec: SearchSpec, ranks: Ranks) -> AnySearch:
     """The search of a plan, which must have ended."""
 
     def read() -> Any:
@@ -194,40 +212,34 @@ def _unit(spec: SearchSpec) -> Unit:
     return "clip_frames" if spec.options.budget is None else spec.options.budget.unit
 
 
-def _spent(search: Search | Halving, unit: Unit) -> float:
+def _spent(search: AnySearch, unit: Unit) -> float:
     if isinstance(search, Halving):
         return search.spent
     assert unit == "clip_frames"
     return float(sum(outcome.clip_frames or outcome.num_samples or 0 for outcome in search.known))
 
 
-def _total(spec: SearchSpec, search: Search | Halving, unit: Unit) -> float:
+def _total(spec: SearchSpec, search: AnySearch, unit: Unit) -> float:
     budget = spec.options.budget
     return _spent(search, unit) / SHARE_OF_SEARCH if budget is None else budget.amount
 
 
-def _standing(spec: SearchSpec, search: Search | Halving) -> dict[str, Any]:
+def _standing(spec: SearchSpec, search: AnySearch) -> dict[str, Any]:
     """What a delivery or a control follows from."""
     budget = spec.options.budget
     paths = {branch: path.to_dict() for branch, path in search.paths(monitor=spec.monitor).items()}
     amounts = None if budget is None else budget.amounts()
-    plain: dict[str, Any] = json.loads(json.dumps({"paths": paths, "budget": amounts}, default=str))
-    return plain
+    return {"paths": paths, "budget": amounts}
 
 
-def _settings(spec: SearchSpec, search: Search | Halving, kind: Kind, setting: Setting | None) -> list[Setting]:
-    """All settings that members may have."""
-    if kind == "control":
-        each = list(control_settings(spec.axes, spec.branches, None if spec.arms else spec.graph).values())
-    else:
-        each = [plain_setting(step.setting) for path in search.paths().values() for step in path.steps]
-    return [{**own, **(setting or {})} for own in each]
+def _settings_of(paths: Mapping[str, OptimizationPath]) -> list[Setting]:
+    return [plain_setting(step.setting) for path in paths.values() for step in path.steps]
 
 
 class _Price:
     """What an epoch on all data costs, measured on a few batches of every setting."""
 
-    def __init__(self, spec: SearchSpec, search: Search | Halving, unit: Unit) -> None:
+    def __init__(self, spec: SearchSpec, search: AnySearch, unit: Unit) -> None:
         self.spec, self.unit = spec, unit
         trained = [outcome for outcome in search.known if outcome.epochs_run and outcome.num_samples]
         self._samples = sum(each.num_samples or 0 for each in trained) / max(
@@ -263,7 +275,7 @@ def _decided(folder: Path, source: Mapping[str, Any]) -> tuple[Member, ...] | No
     if not file.is_file():
         return None
     content = json.loads(file.read_text(encoding="utf-8"))
-    difference = first_difference(content["source"], json.loads(json.dumps(source, default=str)))
+    difference = first_difference(content["source"], _plain(source))
     if difference:
         raise JournalError(
             f"{folder} holds what followed from another search: {difference}. Move it away to begin anew."
@@ -272,9 +284,15 @@ def _decided(folder: Path, source: Mapping[str, Any]) -> tuple[Member, ...] | No
 
 
 def _keep(folder: Path, source: Mapping[str, Any], members: Sequence[Member]) -> tuple[Member, ...]:
-    content = {"source": source, "members": [member.to_dict() for member in members]}
-    write_json(folder / "members.json", json.loads(json.dumps(content, default=str)))
-    return members_from(json.loads(json.dumps(content, default=str))["members"])
+    content = _plain({"source": source, "members": [member.to_dict() for member in members]})
+    write_json(folder / "members.json", content)
+    return members_from(content["members"])
+
+
+def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file gives back."""
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return plain
 
 
 def _publish(folder: Path, members: Sequence[Member], result: SearchResult) -> Delivered:
@@ -292,10 +310,9 @@ def _publish(folder: Path, members: Sequence[Member], result: SearchResult) -> D
     for member in sorted(members, key=lambda each: -each.value):
         if member.name in named:
             groups.setdefault(member.group, []).append(named[member.name])
-    files = {}
-    for number, (group, each) in enumerate(groups.items()):
-        file = folder / ("ensemble.yaml" if number == 0 else f"ensemble-{group}.yaml")
-        files[group] = Ensemble(members=tuple(each)).save(file)
+    files = ensemble_files(folder, groups)
+    for group, each in groups.items():
+        Ensemble(members=tuple(each)).save(files[group])
     first = next(iter(groups.values()))[0]
     _link(first.weights, folder / "weights.ckpt")
     write_report(folder.parent)

@@ -39,10 +39,10 @@ def peak_disk(weights: int, search: Search | Halving, *, num_running: int) -> in
         num_running: Edges that run at the same time; each keeps `MAX_CHECKPOINTS`, and writes one more.
     """
     checkpoint = weights * (1 + _STATES_OF_OPTIMIZER)
-    num_kept = (len(search.graph.states) - 1) * search.beam
     running = num_running * ((MAX_CHECKPOINTS + 1) * checkpoint + weights)
     if isinstance(search, Halving):  # every arm keeps what it goes on from, and its weights
         return len(search.arms.arms) * (checkpoint + 2 * weights) + num_running * (2 * checkpoint + weights)
+    num_kept = (len(search.graph.states) - 1) * search.beam
     return num_kept * weights + running + len(search.paused) * MAX_CHECKPOINTS * checkpoint
 
 

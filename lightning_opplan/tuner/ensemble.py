@@ -9,18 +9,19 @@ from typing import Any, Final
 
 import torch
 import yaml
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lightning_opplan.files import write_json, write_text
 from lightning_opplan.messages import checked_names
 from lightning_opplan.planning.graph import Setting
+from lightning_opplan.reporting.tested import results_file
+from lightning_opplan.tuner.edges.answers import answering
 from lightning_opplan.tuner.edges.checkpoints import load_weights
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.training import hushed, quiet
 
-__all__ = ["Ensemble", "EnsembleMember", "predict_ensemble", "results_file", "score_ensemble"]
+__all__ = ["Ensemble", "EnsembleMember", "predict_ensemble", "score_ensemble"]
 
 _FORMAT: Final = 1
 _HEADER: Final = """\
@@ -168,17 +169,12 @@ def predict_ensemble(file: str | os.PathLike[str], recipe: Recipe) -> list[Any]:
     return predictions
 
 
-def results_file(file: Path) -> Path:
-    """Return where the test of an ensemble is kept: ``test.json`` for ``ensemble.yaml``."""
-    return file.with_name(file.stem.replace("ensemble", "test") + ".json")
-
-
 def _run(member: EnsembleMember, recipe: Recipe, ranks: Ranks, folder: Path, mean: "_Mean", stage: str) -> Any:
     experiment = recipe.build(member.setting, callbacks=[], folder=str(folder))
     ranks.adopt(experiment.trainer)
     quiet(experiment.trainer)
     load_weights(experiment.model, str(member.weights))
-    with mean.around(experiment.model):
+    with answering(experiment.model, mean.answer):
         if stage == "test":
             return experiment.trainer.test(experiment.model, experiment.data, verbose=False)
         return experiment.trainer.predict(experiment.model, experiment.data)
@@ -213,24 +209,11 @@ class _Mean:
         self._name, self._calls = None, 0
         yield
 
-    @contextmanager
-    def around(self, model: LightningModule) -> Iterator[None]:
-        """Within, a module is looked at, or answered for."""
-        forward = model.forward
-
-        def replaced(*arguments: Any, **named: Any) -> Any:
-            scores = forward(*arguments, **named)
-            if not isinstance(scores, Tensor):
-                raise ValueError(
-                    f"`forward` must return a tensor of scores to be averaged, got {type(scores).__name__}."
-                )
-            return self._add(scores) if self._name is not None else self._next().to(scores)
-
-        model.__dict__["forward"] = replaced
-        try:
-            yield
-        finally:
-            del model.__dict__["forward"]
+    def answer(self, scores: Any) -> Tensor:
+        """Take a member's scores, or return the mean in their place."""
+        if not isinstance(scores, Tensor):
+            raise ValueError(f"`forward` must return a tensor of scores to be averaged, got {type(scores).__name__}.")
+        return self._add(scores) if self._name is not None else self._next().to(scores)
 
     def _add(self, scores: Tensor) -> Tensor:
         kept = scores.detach().to("cpu", torch.float64)

@@ -24,6 +24,7 @@ from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import Arms
 from lightning_opplan.planning.standings import standard_error
 from lightning_opplan.reporting import SearchDisplay, write_report
+from lightning_opplan.reporting.tested import results_file
 from lightning_opplan.tuner.disk import disk_sentence, peak_disk, weights_size
 from lightning_opplan.tuner.edges.edge import run_edge
 from lightning_opplan.tuner.edges.job import ArmJob, EdgeJob, Training
@@ -32,7 +33,7 @@ from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.seeding import derived_seed
 from lightning_opplan.tuner.edges.store import EdgeFolders
 from lightning_opplan.tuner.edges.training import hushed
-from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember, results_file
+from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.executors.lock import FileLock
 from lightning_opplan.tuner.executors.placement import Placement, place, runs_here
 from lightning_opplan.tuner.executors.processes import EdgeExecutor, EdgeFuture, isolated
@@ -196,7 +197,7 @@ class _Runner:
             monitor=spec.monitor,
             mode=spec.mode,
             rule=spec.options.rule_of(None if parent is None else spec.graph.settings[parent.child], setting),
-            rival=self.search.rival(edge),
+            rival=self.search.rival(edge) if isinstance(self.search, Search) else None,
             value=spec.options.value,
             max_epochs=spec.options.max_epochs_per_edge,
             stage=stage,
@@ -271,9 +272,11 @@ def _late_start(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
         # What has been learned within the first epoch is flat, too, but far above the untrained network.
         sign = 1.0 if spec.mode == "max" else -1.0
         first = next((value for epoch, value in curve if epoch > 0 and value is not None), None)
-        if outcome.chance is not None and first is not None:
-            error = standard_error(outcome.chance, (), outcome.num_validation if 0 <= outcome.chance <= 1 else None)
-            if sign * (first - outcome.chance) > _FAR * error:
+        if outcome.unlearned is not None and first is not None:
+            error = standard_error(
+                outcome.unlearned, (), outcome.num_validation if 0 <= outcome.unlearned <= 1 else None
+            )
+            if sign * (first - outcome.unlearned) > _FAR * error:
                 return None
         return (
             f"{outcome.edge} stopped at epoch {outcome.epochs_run:g} although its curve is no better than a constant: "

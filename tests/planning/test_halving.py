@@ -226,7 +226,7 @@ def test_an_earlier_position_has_to_be_ahead_by_more_than_the_standard_error():
 def test_blind_arms_are_not_ranked():
     """Nothing that only predicts the frequencies of the classes is taken for better than another such arm."""
     chance = 0.32
-    facts = {"samples": 100, "chance": chance}
+    facts = {"samples": 100, "unlearned": chance}
 
     def late(setting, epoch):
         lucky = 0.03 * (setting["lr"] == 0.4)  # within the standard error of chance
@@ -250,7 +250,7 @@ def test_what_is_learned_late_is_found_when_all_were_blind():
         return 0.9 if setting["lr"] == 0.02 and epoch > 12 else 0.32
 
     search = Halving(arms(own=0.005), budget=420)
-    run(search, late, samples=100, chance=0.32)
+    run(search, late, samples=100, unlearned=0.32)
     assert search.graph.settings[search.best_so_far]["lr"] == 0.02
 
 

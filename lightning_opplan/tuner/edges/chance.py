@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_opplan._lightning import keep_validation_trainable
+from lightning_opplan.tuner.edges.answers import answering
 from lightning_opplan.tuner.edges.meter import tensors_of
 from lightning_opplan.tuner.edges.recipe import Experiment
 
@@ -32,25 +33,23 @@ def value_of_chance(experiment: Experiment, monitor: str) -> float | None:
     keep_validation_trainable(trainer)
     labels = _Labels()
     trainer.callbacks.append(labels)  # type: ignore[attr-defined]
-    forward, width = model.forward, 0
+    width = 0
 
-    def look(*arguments: Any, **named: Any) -> Any:
+    def look(scores: Any) -> Any:
         nonlocal width
-        scores = forward(*arguments, **named)
         if isinstance(scores, Tensor) and scores.ndim == 2 and scores.is_floating_point():
             width = scores.shape[1]
         return scores
 
     try:
-        model.__dict__["forward"] = look
-        trainer.validate(model, experiment.data, verbose=False)
+        with answering(model, look):
+            trainer.validate(model, experiment.data, verbose=False)
         shares = labels.shares(width, trainer)
         if shares is None:
             return None
-        model.__dict__["forward"] = lambda *given, **named: shares.log().expand_as(forward(*given, **named))
-        trainer.validate(model, experiment.data, verbose=False)
+        with answering(model, lambda scores: shares.log().expand_as(scores)):
+            trainer.validate(model, experiment.data, verbose=False)
     finally:
-        model.__dict__.pop("forward", None)
         trainer.callbacks.remove(labels)  # type: ignore[attr-defined]
     metric = trainer.callback_metrics.get(monitor)
     value = float(trainer.strategy.broadcast(math.nan if metric is None else float(metric)))

@@ -98,7 +98,7 @@ def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, trainer: Trainer) -
         sha256=checksum,
         since=None if job.arm is None else job.arm.since,
         num_validation=spent.num_validation,
-        chance=trained.chance,
+        unlearned=trained.unlearned,
     )
     if not outcome.is_paused:
         job.folder.finish(outcome)

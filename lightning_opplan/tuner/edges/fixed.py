@@ -75,10 +75,9 @@ class ForEpochs(Checkpoint):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for config in trainer.lr_scheduler_configs:
-            config.strict = (
-                config.strict and self.monitor is not None
-            )  # without validation there is no metric to follow
+        if self.monitor is None:  # without validation there is no metric for a scheduler to follow
+            for config in trainer.lr_scheduler_configs:
+                config.strict = False
         if self.rate_factor is not None:
             for optimizer in trainer.optimizers:
                 self._lower_within_steps(optimizer, self.rate_factor)

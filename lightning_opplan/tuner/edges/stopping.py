@@ -35,7 +35,7 @@ class UntilKnee(KneeStopping):
             **vars(job.rule),
         )
         self._job, self._is_paused = job, False
-        self.chance: float | None = None
+        self.unlearned: float | None = None
         self._pause_path: str | None = None
 
     def prepare(self, trainer: Trainer) -> None:
@@ -57,7 +57,7 @@ class UntilKnee(KneeStopping):
             return  # the first validation of the fit says what is wrong
         value = float(trainer.strategy.broadcast(float(metric)))
         if job.is_from_start and math.isfinite(value):
-            self.chance = value
+            self.unlearned = value
         if job.is_from_start and job.mode == "max" and value >= 0:
             value = 0.0
         self.initial_value = value if math.isfinite(value) else None
@@ -73,17 +73,17 @@ class UntilKnee(KneeStopping):
             checkpoint=None if self.knee_value is None else self.knee_path,
             reason=self.stopping_reason,
             is_paused=self._is_paused,
-            chance=self.chance,
+            unlearned=self.unlearned,
         )
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "chance": self.chance}
+        return {**super().state_dict(), "unlearned": self.unlearned}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.chance = state_dict.get("chance")
+        self.unlearned = state_dict.get("unlearned")
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -127,7 +127,7 @@ class AsAsked(UntilKnee):
     def begin(self, experiment: Experiment) -> None:
         """Measure what has to be exceeded to have learned anything."""
         if self._job.arm is not None and self._job.arm.measures_chance:
-            self.chance = value_of_chance(experiment, self._job.monitor)
+            self.unlearned = value_of_chance(experiment, self._job.monitor)
 
     @override
     def trained(self) -> Trained:
@@ -139,7 +139,7 @@ class AsAsked(UntilKnee):
             checkpoint=self._pause_path or self.knee_path,
             reason=self.stopping_reason,
             is_paused=self._is_paused,
-            chance=self.chance,
+            unlearned=self.unlearned,
         )
 
     @override
@@ -149,15 +149,13 @@ class AsAsked(UntilKnee):
         return KneeDecision(stop=False, knee_epoch=epoch, knee_value=value, fit=None, plausible=(epoch,))
 
     @override
-    def _warn_of_changed_rate(self, trainer: Trainer) -> None:
-        rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        if self._rates is not None and any(rate < before for rate, before in zip(rates, self._rates, strict=True)):
-            self._warn_once(
-                "rate",
-                f"The learning rate fell from {self._rates} to {rates} during a search with a budget, which compares "
-                "trainings at a constant rate. Leave the scheduler out: `opplan deliver` lowers the rate at the end.",
-            )
-        self._rates = rates
+    def _message_of_rates(self, before: list[float], rates: list[float]) -> str | None:
+        if not any(rate < earlier for rate, earlier in zip(rates, before, strict=True)):
+            return None
+        return (
+            f"The learning rate fell from {before} to {rates} during a search with a budget, which compares "
+            "trainings at a constant rate. Leave the scheduler out: `opplan deliver` lowers the rate at the end."
+        )
 
 
 Stopping = UntilKnee | ForEpochs

@@ -19,7 +19,7 @@ class Trained:
         checkpoint: Checkpoint of that epoch.
         reason: One sentence on why it ended.
         is_paused: Whether it has not ended, and is to go on later.
-        chance: What predicting the frequencies of the classes is worth, where it was measured.
+        unlearned: What predicting the frequencies of the classes is worth, where it was measured.
     """
 
     points: tuple[Point, ...]
@@ -29,4 +29,4 @@ class Trained:
     checkpoint: str | None = None
     reason: str | None = None
     is_paused: bool = False
-    chance: float | None = None
+    unlearned: float | None = None
