@@ -193,8 +193,7 @@ class Halving(Standings):
             is_blind = all(self.is_blind(edge, at[edge]) for edge in order)
             kept = set(order if is_blind else self._kept(order, counts[number]))
             chosen = [edge for edge in edges if edge in kept]
-            branches = [self._arm[edge].branch for edge in chosen]
-            if self.is_delivered and len(set(branches)) == len(branches):
+            if self.is_delivered and self._is_decided(chosen):
                 self._rungs.append(
                     Rung(
                         edges=tuple(chosen),
@@ -205,13 +204,15 @@ class Halving(Standings):
                 )
                 return False
         epochs = self._affordable(chosen, before)
+        if number == 0 and self.is_delivered and self._is_decided(chosen):
+            epochs = min(epochs, _EPOCHS_PER_ARM)  # they show whether it learns; the rest is for the delivery
         if number < len(counts) - 1:
             planned = self._epochs(number, counts, chosen)
             if is_blind:  # nothing says which are the better ones, so all of them share what the better ones would get
                 planned = before + max((planned - before) * counts[number] // len(chosen), 1)
             epochs = min(epochs, planned)
         elif number > 0 and epochs > before:
-            chosen += self._forks(order[0])
+            chosen += self._forks(order[0], before)
             epochs = self._affordable(chosen, before)
         if epochs <= before:
             return False
@@ -223,11 +224,12 @@ class Halving(Standings):
     def _first_edges(self, first: Edge) -> list[Edge]:
         """The arms of the first rung: all, or as many as the budget can give a few epochs."""
         arms = [edge for edge in self._arm if edge.parent == START]
-        price = self._price(first)
-        affordable = int(self.budget / (_EPOCHS_PER_ARM * price)) if price else len(arms)
+        price, start = self._price(first), self._start(first) if first in self._known else 0.0
+        affordable = int(self.budget / (_EPOCHS_PER_ARM * price + start)) if price else len(arms)
         own = sum(arm.is_own for arm in self.arms.arms)
-        arms = arms[: max(affordable, min(own + 1, len(arms)), 3)]
-        while len(arms) > 1 and self._affordable(arms, 0) < 1:
+        known = sum(edge in self._known for edge in arms)
+        arms = arms[: max(affordable, min(own + 1, len(arms)), known, 3)]
+        while len(arms) > max(known, 1) and self._affordable(arms, 0) < 1:
             arms.pop()
         return arms
 
@@ -257,8 +259,12 @@ class Halving(Standings):
         how far the arms have come on the way to it.
         """
         left = self.budget - sum(self._cost(edge) for edge in self._known if edge not in chosen)
+        starts = {edge: self._start(edge) for edge in self._known}
+        # One more start for each that has yet to go on; in hours each has been trained for an epoch already.
+        waiting = sum(edge not in self._known or self._reached(edge) <= max(before, 1) for edge in chosen)
+        left -= sum(starts.get(edge, 0.0) for edge in chosen) + waiting * min(starts.values(), default=0.0)
         prices = {edge: self._price(edge) or 1.0 for edge in chosen}
-        spent = {edge: self._cost(edge) if edge in self._known else 0.0 for edge in chosen}
+        spent = {edge: self._cost(edge) - starts[edge] if edge in self._known else 0.0 for edge in chosen}
         since = {edge: self._since(edge, before) for edge in chosen}
         behind = list(chosen)
         while behind:
@@ -270,6 +276,11 @@ class Halving(Standings):
                 return int(epochs)
             behind = [edge for edge in behind if edge not in beyond]
         return 0
+
+    def _is_decided(self, edges: Sequence[Edge]) -> bool:
+        """Whether there is one arm per branch."""
+        branches = [self._arm[edge].branch for edge in edges]
+        return len(set(branches)) == len(branches)
 
     def _num_protected(self) -> int:
         """The most arms that are kept whatever their value."""
@@ -293,18 +304,23 @@ class Halving(Standings):
             kept[edge] = None
         return kept
 
-    def _forks(self, best: Edge) -> list[Edge]:
-        """The moves: the best arm under settings one step away that no arm has."""
+    def _forks(self, best: Edge, since: int) -> list[Edge]:
+        """The moves: the best arm under settings one step away that no arm has.
+
+        Once it has gone on beyond the epoch, with a smaller budget, say, there is nothing left to fork.
+        """
         forks = [edge for edge in self._arm if edge.parent == best.child]
         picked = np.random.default_rng((self.seed, 1)).permutation(len(forks))[: self.moves]
-        return [forks[index] for index in sorted(picked)]
+        is_there = self._reached(best) <= since
+        return [forks[index] for index in sorted(picked) if is_there or forks[index] in self._known]
 
     def _missing(self, rung: Rung) -> list[Work]:
-        """What a rung still wants. A fork before the arm that it forks, whose weights move on."""
-        works = []
-        for edge in sorted(rung.edges, key=lambda edge: edge.parent == START):
+        """What a rung still wants. An arm waits for its forks, as its weights move on."""
+        works: list[Work] = []
+        awaited = {edge.parent for edge in rung.edges if edge not in self._known}
+        for edge in rung.edges:
             since = int(self._since(edge, rung.since))
-            if self._is_due(edge, rung.epochs, since):
+            if edge.child not in awaited and self._is_due(edge, rung.epochs, since):
                 works.append(Work(edge=edge, until=rung.epochs - since, since=since or None))
         return works
 

@@ -38,6 +38,7 @@ class EdgeOutcome:
         curve: ``(epoch, value)`` of every validation, y₀ included where it is known. A value is ``None`` where
             it was not finite.
         seconds: Wall time, over all attempts.
+        start_seconds: Of these, those before a first batch.
         weights: File of the knee's weights, relative to the edge's folder.
         standard_error: Of the value; ``None`` where nothing was fitted.
         is_paused: Whether the edge has not come to its end and can be gone on with; value and knee are those so far.
@@ -47,7 +48,7 @@ class EdgeOutcome:
         clip_frames: Frames of the clips trained on, on all devices; ``None`` where batches hold no clips.
         sha256: Checksum of the weights.
         since: The epoch of its parent whose weights it started from, if those were not the last.
-        num_validation: Samples of a validation, on all devices.
+        num_validation: Samples of a validation, on all devices; of the smallest set, if there are several.
         unlearned: What always predicting the frequencies of the classes is worth, where it was measured; of an edge of
             the paper's search, what the untrained network is worth.
     """
@@ -58,6 +59,7 @@ class EdgeOutcome:
     epochs_run: float
     curve: tuple[tuple[float, float | None], ...] = ()
     seconds: float = 0.0
+    start_seconds: float = 0.0
     weights: str | None = None
     standard_error: float | None = None
     is_paused: bool = False

@@ -244,14 +244,19 @@ class Standings:
         return float(outcome.clip_frames or outcome.num_samples or 1)
 
     def _price(self, edge: Edge) -> float:
-        """What an epoch of an arm costs; that of a fork before it is trained like its arm's."""
+        """What an epoch of an arm costs, its start left out; that of a fork before it is trained like its arm's."""
         if self.unit == "epochs":
             return 1.0
         outcome = self._known.get(edge)
         if outcome is None or not outcome.epochs_run:
             parent = self.parent(edge)
             return self._mean_price(self._known) if parent is None else self._price(parent)
-        return self._cost(edge) / outcome.epochs_run
+        return (self._cost(edge) - self._start(edge)) / outcome.epochs_run
+
+    def _start(self, edge: Edge) -> float:
+        """What of an arm's cost was spent before training began, each time that it did."""
+        outcome = self._known[edge]
+        return outcome.start_seconds * outcome.devices / 3600 if self.unit == "gpu_hours" else 0.0
 
     def _mean_price(self, edges: Iterable[Edge]) -> float:
         if self.unit == "epochs":

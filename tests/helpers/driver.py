@@ -78,11 +78,12 @@ class Driver:
         self.wait_for_others()
         return result_of(self.folder)
 
-    def kill_when(self, ready, timeout=120):
-        """Kill all of it at once when something has happened; returns whether it came to that."""
+    def kill_when(self, ready, timeout=120, delay=0.0):
+        """Kill all of it at once when something has happened, or soon after; returns whether it came to that."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None and not ready() and time.monotonic() < deadline:
             time.sleep(0.005)
+        time.sleep(delay)
         is_alive = self.process.poll() is None
         if is_alive:
             os.killpg(self.process.pid, signal.SIGKILL)

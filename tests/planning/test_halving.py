@@ -20,16 +20,18 @@ def arms(number=18, branches=None, axes=(), moves=0, own=0.1, **choices):
     return space.arms(number=number, own={"lr": own, "decay": 0}, moves=moves)
 
 
-def trained(search, work, worth, price=lambda setting: 1.0, samples=None, **facts):
-    """An outcome whose curve is `worth(setting, epoch)`."""
+def trained(search, work, worth, price=lambda setting: 1.0, samples=None, start=0.0, **facts):
+    """An outcome whose curve is `worth(setting, epoch)`; each piece of an arm takes a start, in hours."""
     setting = search.graph.settings[work.edge.child]
     curve = tuple((epoch, worth(setting, epoch + (work.since or 0))) for epoch in range(1, work.until + 1))
     cost = price(setting) * work.until
     value = averaged_value(curve)
+    before = search.outcome(work.edge)
+    starts = 3600 * start + (0.0 if before is None else before.start_seconds)
     return EdgeOutcome(
         edge=work.edge, value=value, knee_epoch=work.until, epochs_run=work.until, curve=curve,
-        is_paused=value is not None, clip_frames=round(1000 * cost), seconds=3600 * cost, num_validation=samples,
-        since=work.since, **facts,
+        is_paused=value is not None, clip_frames=round(1000 * cost), seconds=3600 * cost + starts,
+        start_seconds=starts, num_validation=samples, since=work.since, **facts,
     )  # fmt: skip
 
 
@@ -100,6 +102,25 @@ def test_where_epochs_differ_in_cost_arms_get_equal_epochs_and_the_budget_holds(
     assert search.spent > 860 * scale
     for rung in search.rungs:
         assert all(search.outcome(edge).epochs_run >= rung.epochs * 0.95 for edge in rung.edges)
+
+
+@pytest.mark.parametrize("start", [0.5, 3, 10])
+def test_a_slow_start_is_not_taken_for_slow_epochs(start):
+    """Each piece of an arm starts anew; arms get as many epochs as the budget allows beside that."""
+    search = Halving(arms(), budget=420, unit="gpu_hours", is_delivered=False)
+    done = run(search, by_rate, price=lambda setting: 1.0, start=start)
+    assert search.spent <= 420
+    assert search.spent > 420 - 2 * (1 + start) - 10
+    assert len(search.rungs[0].edges) == min(18, int(420 / (8 + start)))
+    assert sum(outcome.epochs_run for outcome in search.known) > 420 - start * len(done) - 20
+
+
+def test_where_there_is_nothing_to_choose_the_rest_is_for_the_delivery():
+    space = SearchSpace(branches={"a": {"b": 1}, "c": {"b": 2}})
+    for delivered, epochs in ((True, 8), (False, 100)):
+        search = Halving(space.arms(own={"lr": 0.1}), budget=200, is_delivered=delivered)
+        run(search, lambda setting, epoch: 1 - 1 / (epoch + 1))
+        assert [outcome.epochs_run for outcome in search.known] == [epochs, epochs]
 
 
 def test_the_first_arm_alone_says_what_an_epoch_costs():
@@ -265,6 +286,23 @@ def test_moves_fork_the_best_arm_in_the_last_rung():
     assert search.spent <= 300
     path = search.path(fork.edge.child)
     assert [step.epochs for step in path.steps] == [before, fork.until]
+
+
+def test_an_arm_waits_for_its_forks_and_is_not_forked_once_it_has_gone_on():
+    made = arms(number=9, moves=2)
+    search = Halving(made, budget=300, moves=2, is_delivered=False)
+    while not any(work.edge.parent != START for work in search._wanted):
+        search.tell(trained(search, search.ask(), by_rate))
+    forks = [work.edge for work in search._wanted if work.edge.parent != START]
+    assert len(forks) == 2
+    waiting = {search.parent(edge) for edge in forks}
+    assert not waiting & {work.edge for work in search._wanted}
+    run(search, by_rate)
+    known = {outcome.edge for outcome in search.known}
+    larger = Halving(made, budget=900, moves=2, is_delivered=False, outcomes=search.known)
+    for work in run(larger, by_rate):
+        parent = larger.parent(work.edge)
+        assert parent is None or work.edge in known or search.outcome(parent).epochs_run <= work.since
 
 
 def test_a_search_for_the_lowest():

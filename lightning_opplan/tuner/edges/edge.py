@@ -88,6 +88,7 @@ def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, trainer: Trainer) -
         epochs_run=trained.points[-1][0] if trained.points and not trained.is_paused else _epochs(job, trainer),
         curve=trained.points,
         seconds=meter.seconds,
+        start_seconds=meter.start_seconds,
         weights=None if checksum is None else job.folder.weights.name,
         standard_error=trained.standard_error,
         is_paused=is_paused,

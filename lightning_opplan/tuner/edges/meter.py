@@ -14,7 +14,7 @@ __all__ = ["Meter", "Spent", "tensors_of"]
 class Spent(NamedTuple):
     """What a training has taken: devices, samples and, for clips, their frames, on all devices together.
 
-    Beside it, the samples of its last validation.
+    Beside it, the samples of its last validation, of the smallest set if there are several.
     """
 
     devices: int
@@ -29,21 +29,29 @@ class Meter(Callback):
     def __init__(self) -> None:
         self._before = 0.0
         self._started = time.monotonic()
+        self._start_seconds = 0.0
         self._samples = 0
         self._frames = 0
-        self._validated = 0
+        self._validated: dict[int, int] = {}
 
     @property
     def seconds(self) -> float:
         """Wall time of the fit."""
         return self._before + time.monotonic() - self._started
 
+    @property
+    def start_seconds(self) -> float:
+        """Of these, the time before a first batch: that of making network and data."""
+        return self._start_seconds
+
     def spent(self, trainer: Trainer) -> "Spent":
         """Return what the training has taken, on all devices together."""
-        devices = trainer.world_size
-        return Spent(
-            devices, self._samples * devices, self._frames * devices or None, self._validated * devices or None
-        )
+        devices, validated = trainer.world_size, min(self._validated.values(), default=0)
+        return Spent(devices, self._samples * devices, self._frames * devices or None, validated * devices or None)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start_seconds += time.monotonic() - self._started
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -53,25 +61,26 @@ class Meter(Callback):
 
     @override
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._validated = 0
+        self._validated = {}
 
     @override
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._validated += _size(batch)[0]
+        self._validated[dataloader_idx] = self._validated.get(dataloader_idx, 0) + _size(batch)[0]
 
     @override
     def state_dict(self) -> dict[str, Any]:
         return {
-            "seconds": self.seconds, "samples": self._samples, "frames": self._frames, "validated": self._validated,
+            "seconds": self.seconds, "start_seconds": self._start_seconds, "samples": self._samples,
+            "frames": self._frames, "validated": self._validated,
         }  # fmt: skip
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._before = state_dict["seconds"]
+        self._before, self._start_seconds = state_dict["seconds"], state_dict.get("start_seconds", 0.0)
         self._samples, self._frames = state_dict.get("samples", 0), state_dict.get("frames", 0)
-        self._validated = state_dict.get("validated", 0)
+        self._validated = dict(state_dict.get("validated", {}))
 
 
 def _size(batch: Any) -> tuple[int, int]:
