@@ -1,6 +1,7 @@
 """Searches whose processes are killed at random, to be counted by tests or by hand.
 
 python -m tests.helpers.driver --kills 100
+python -m tests.helpers.driver --kills 20 --script tests.helpers.budgeted    # a search with a budget, and its delivery
 """
 
 import argparse
@@ -121,15 +122,21 @@ def assert_clean(folder, num_edges):
     lines = edges_of(folder)
     assert len(lines) == len(set(lines)) == num_edges
     assert {kind for kind, _ in lines} == {"edge"}
-    left = [file for file in folder.rglob("*") if file.suffix in (".tmp", ".lock") or file.name in ("lock", "resume")]
-    assert not left
+    assert not left_of(folder)
 
 
-def killed_search(folder, generator, *, executor="processes", longest=14.0):
+def left_of(folder):
+    """What is there for the sake of going on."""
+    names = ("lock", "resume")
+    found = [file for file in folder.rglob("*") if file.suffix in (".tmp", ".lock") or file.name in names]
+    return sorted(file.relative_to(folder) for file in found)
+
+
+def killed_search(folder, generator, *, executor="processes", longest=14.0, script="tests.helpers.toy"):
     """Kill the search or something that it started at random moments until it ends; returns what was killed."""
     victims = []
     while True:
-        driver = Driver(folder, executor)
+        driver = Driver(folder, executor, script=script)
         while driver.process.poll() is None:
             at_work = generator.random() < 0.7  # the other moments are mostly those of imports
             while at_work and driver.process.poll() is None and not driver.workers():
@@ -160,16 +167,20 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--script", default="tests.helpers.toy")
     options = parser.parse_args()
     generator = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as place:
-        expected = Driver(Path(place, "whole")).finish()
+        whole = Path(place, "whole")
+        expected = Driver(whole, script=options.script).finish()
         victims, searches = [], 0
         while len(victims) < options.kills:
             folder = Path(place, f"killed-{searches}")
-            killed = killed_search(folder, generator)
+            killed = killed_search(folder, generator, script=options.script)
             assert result_of(folder) == expected
-            assert_clean(folder, len(expected["edges"]))
+            for part in ("", "deliver"):  # nothing was trained twice
+                assert sorted(edges_of(folder / part)) == sorted(edges_of(whole / part))
+            assert left_of(folder) == left_of(whole)  # arms keep what they go on from
             victims, searches = victims + killed, searches + 1
             counts = {kind: victims.count(kind) for kind in sorted(set(victims))}
             print(f"{searches} searches, {len(victims)} kills: {counts}; all ended as undisturbed", flush=True)
