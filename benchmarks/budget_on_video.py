@@ -40,7 +40,7 @@ SMALL_CCTV = [
     "--model.init_args.learning_rate", "0.01", "--plan.graph", json.dumps({**GRAPH, "axes": None}),
 ]  # fmt: skip
 TASKS: dict[str, tuple[str, float, list[str]]] = {
-    "demo": ("demo.yaml", 250, ["--plan.budget.arms", "null"]),
+    "demo": ("demo.yaml", 250, []),
     "cctv": ("cctv_direction4.yaml", 400, SMALL_CCTV),
 }
 """Configuration, budget in epochs, and further arguments."""

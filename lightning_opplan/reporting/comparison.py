@@ -39,11 +39,13 @@ class Spent:
     Attributes:
         epochs: Epochs trained.
         device_hours: Hours, times devices.
+        samples: Samples trained on; ``None`` where they were not counted.
         clip_frames: Frames of clips; ``None`` where batches held none.
     """
 
     epochs: float
     device_hours: float
+    samples: float | None
     clip_frames: float | None
 
 
@@ -115,11 +117,16 @@ def spent(search: Search | Halving) -> Spent:
 
 def spent_on(outcomes: Sequence[EdgeOutcome]) -> Spent:
     """Add up what edges have taken."""
-    frames = [outcome.clip_frames for outcome in outcomes]
+
+    def total(numbers: Sequence[int | None]) -> float | None:
+        known = [number for number in numbers if number is not None]
+        return float(sum(known)) if known and len(known) == len(numbers) else None
+
     return Spent(
         epochs=sum(outcome.epochs_run for outcome in outcomes),
         device_hours=sum(outcome.device_seconds for outcome in outcomes) / 3600,
-        clip_frames=None if not frames or None in frames else float(sum(frame or 0 for frame in frames)),
+        samples=total([outcome.num_samples for outcome in outcomes]),
+        clip_frames=total([outcome.clip_frames for outcome in outcomes]),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from rich import box
 from rich.table import Table
 
+from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.reporting.comparison import Spent, spent_on
@@ -87,11 +88,12 @@ def tested_table(rows: tuple[Tested, ...]) -> Table:
         title="On the test set", box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False
     )
     table.add_column("", no_wrap=True)
-    for name in (metric, "members alone", "epochs", "device time"):
+    for name in (metric, "members alone", "epochs", "samples", "device time"):
         table.add_column(name, justify="right")
     for row in rows:
         value = "not tested" if row.value is None else f"{row.value:.4f}"
-        table.add_row(row.title, value, row.spread, f"{row.cost.epochs:g}", hours_of(row.cost.device_hours))
+        samples = "" if row.cost.samples is None else in_thousands(row.cost.samples)
+        table.add_row(row.title, value, row.spread, f"{row.cost.epochs:g}", samples, hours_of(row.cost.device_hours))
     return table
 
 
