@@ -26,6 +26,7 @@ __all__ = [
     "keep_validation_trainable",
     "launch",
     "limit_epochs",
+    "logging_step",
     "num_batches_done",
     "remove_callbacks",
     "share_processes",
@@ -64,6 +65,11 @@ def is_last_batch(trainer: Trainer) -> bool:
 def num_batches_done(trainer: Trainer) -> int:
     """Return how many batches of this epoch have been trained."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+
+def logging_step(trainer: Trainer) -> int:
+    """Return the step at which Lightning logs the metrics of a validation in a fit."""
+    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
 
 
 def whole_epochs(checkpoint: Mapping[str, Any]) -> int | None:

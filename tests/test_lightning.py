@@ -9,6 +9,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelSummary, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.loops import _FitLoop, _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch.optim.swa_utils import AveragedModel
@@ -88,6 +89,19 @@ def test_batches_of_an_epoch_are_counted(tmp_path):
     looking = Looking("on_validation_end", lambda t: (private.num_batches_done(t), private.is_last_batch(t)))
     fitted(tmp_path, looking, max_epochs=1, val_check_interval=0.5, num_sanity_val_steps=0)
     assert looking.seen == [(2, False), (4, True)]
+
+
+def test_step_of_a_validation_is_that_of_its_metrics(tmp_path):
+    """Without: the knee would stand in other rows of a log than the metric that it was found in."""
+    logged = []
+
+    class Logged(DummyLogger):
+        def log_metrics(self, metrics, step=None):
+            logged.extend([step] if "val/acc" in metrics else [])
+
+    looking = Looking("on_validation_end", private.logging_step)
+    fitted(tmp_path, looking, logger=Logged(), num_sanity_val_steps=0)
+    assert looking.seen == logged == [3, 7]
 
 
 @pytest.mark.parametrize(("interval", "expected"), [(1, [1, 2]), (2, [None, 1, None, 2])], ids=["epochs", "within"])

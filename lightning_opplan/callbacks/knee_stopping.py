@@ -2,8 +2,9 @@
 
 import math
 import os
-from dataclasses import fields
-from typing import Any, get_args
+import re
+from dataclasses import fields, replace
+from typing import Any, Final, get_args
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -11,15 +12,23 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from typing_extensions import override
 
-from lightning_opplan._lightning import is_last_batch, num_batches_done, state_key
-from lightning_opplan.callbacks.saving import save_checkpoint_atomically
+from lightning_opplan._lightning import is_last_batch, logging_step, num_batches_done, state_key
+from lightning_opplan.callbacks.saving import checkpoint_folder, exists, free_path, save_checkpoint, tell_loggers
 from lightning_opplan.messages import checked_choice, checked_names, suggestion
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
 
-__all__ = ["KneeStopping"]
+__all__ = ["MAX_CHECKPOINTS", "KneeStopping"]
+
+MAX_CHECKPOINTS: Final = 20
+"""Checkpoints that are kept at most, if nothing else is said."""
+
+_LOWER_IS_BETTER: Final = re.compile(
+    r"(^|[^a-z])(\w*loss|\w*error|err|mse|rmse|mae|nll|perplexity|ppl)([^a-z]|$)", re.IGNORECASE
+)
 
 
 class KneeStopping(Checkpoint):
@@ -30,27 +39,34 @@ class KneeStopping(Checkpoint):
 
     The callback saves a checkpoint per epoch and deletes those that can no longer become the knee. At the end only
     the knee's is left, and ``trainer.test(ckpt_path="best")`` uses it. As it does the checkpointing, Lightning adds no
-    default `ModelCheckpoint`; one of your own works beside it.
+    default `ModelCheckpoint`; one of your own works beside it. Folders and names are those of `ModelCheckpoint`, and
+    what an earlier fit has written is never deleted, the checkpoint that a fit resumes from among it.
 
     Args:
         monitor: Name of the metric, logged in validation.
-        mode: `"max"` if a higher value is better, `"min"` if a lower one is.
+        mode: `"max"` if a higher value is better, the default; `"min"` if a lower one is.
         rival: A value that has been reached otherwise: stop once this training has no chance to reach it.
         initial_value: The metric of the weights before the first epoch (y₀), if known. With it, epoch 0 belongs to the
             curve, and the knee may be there: the weights that training started from.
         strict: Whether a metric that is not logged is an error or only a warning.
         verbose: Say after every validation where the knee is.
-        dirpath: Local folder of the checkpoints. By default ``checkpoints`` in the logger's folder.
+        dirpath: Folder of the checkpoints, or a URL that fsspec knows. By default that of `ModelCheckpoint`:
+            ``checkpoints`` in the logger's folder.
         save_weights_only: Leave optimizers and loops out of the checkpoints: smaller, but nothing to resume from.
-        max_checkpoints: Checkpoints to keep at most; beyond it the least likely knees are given up.
+        max_checkpoints: Checkpoints to keep at most; beyond it the least likely knees are given up. ``None`` keeps all
+            that may still become the knee.
+        stopping_threshold: Stop as soon as the metric is as good as this, and keep these weights.
+        divergence_threshold: Stop as soon as the metric is worse than this.
+        check_on_train_epoch_end: As of `EarlyStopping`; can only be false.
         **knee: When to stop, the fields of `KneeRule`: ``patience=10`` (T of the paper), ``rule="smoothed"``,
             ``wait``, ``curve``, ``confirm``, ``min_points``, ``min_delta``, ``check_finite``, ``max_risk``,
             ``min_gain``, ``horizon``.
 
     Attributes:
-        knee_epoch: The knee as seen at the last validation; a fraction if validation runs within epochs.
+        knee_epoch: The knee as seen at the last validation; a fraction if validation runs within epochs. After the
+            fit that of the weights in `knee_path`.
         knee_value: The fitted value there.
-        knee_path: Checkpoint of the knee.
+        knee_path: Checkpoint of the knee; also `best_model_path`, and further attributes of `ModelCheckpoint`.
         stopping_reason: One sentence on why training ended.
         points: `(epoch, value)` of the validations so far.
 
@@ -69,22 +85,35 @@ class KneeStopping(Checkpoint):
         True
     """
 
+    _owns_folder = False
+    """Whether nobody else writes into the folder, an earlier fit of the same training apart."""
+
     def __init__(
         self,
         monitor: str,
         *,
-        mode: Mode = "max",
+        mode: Mode | None = None,
         rival: float | None = None,
         initial_value: float | None = None,
         strict: bool = True,
         verbose: bool = False,
-        dirpath: str | None = None,
+        dirpath: str | os.PathLike[str] | None = None,
         save_weights_only: bool = False,
-        max_checkpoints: int | None = None,
+        max_checkpoints: int | None = MAX_CHECKPOINTS,
+        stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None,
+        check_on_train_epoch_end: bool | None = None,
         **knee: Any,
     ) -> None:
         super().__init__()
+        self._is_mode_given = mode is not None
+        mode = "max" if mode is None else mode
         checked_choice("mode", mode, get_args(Mode))
+        if check_on_train_epoch_end:
+            raise ValueError(
+                "`check_on_train_epoch_end` must be left out: `KneeStopping` looks at every validation, and at "
+                "nothing else. Log the metric in `validation_step`."
+            )
         checked_names("KneeStopping", knee, [field.name for field in fields(KneeRule)])
         self.rule = KneeRule(**knee)
         if max_checkpoints is not None and max_checkpoints < 1:
@@ -98,22 +127,28 @@ class KneeStopping(Checkpoint):
         self.save_weights_only = save_weights_only
         self.rival = rival
         self.max_checkpoints = max_checkpoints
+        self.stopping_threshold, self.divergence_threshold = stopping_threshold, divergence_threshold
+        self._folder = ""
+        self._warned: set[str] = set()
+        self._reset()
 
+    def _reset(self) -> None:
+        """Forget an earlier fit; a resumed one is told afterwards what it was."""
         self.knee_epoch: float | None = None
         self.knee_value: float | None = None
         self.stopping_reason: str | None = None
-        self._points: list[tuple[float, int, float | None]] = []
+        self._points: list[Point] = []
         self._kept: dict[float, str] = {}
-        self._folder = ""
         self._unsaved: float | None = None
         self._rates: list[float] | None = None
         self._compared = False
-        self._warned: set[str] = set()
+        self._decided: tuple[int, KneeDecision] | None = None
+        self._best_model_path: str | None = None
 
     @property
     def points(self) -> tuple[Point, ...]:
         """Epoch and value of the validations so far."""
-        return tuple((epoch, value) for epoch, _, value in self._points)
+        return tuple(self._points)
 
     @property
     def knee_path(self) -> str | None:
@@ -121,13 +156,46 @@ class KneeStopping(Checkpoint):
         knee = self.knee_epoch
         if knee is None or not self._kept:
             return None
-        nearest = min(self._kept, key=lambda epoch: (abs(epoch - knee), epoch))
-        return self._kept[nearest]
+        return self._kept[self._nearest(knee)]
+
+    # What Lightning and its loggers know of a checkpoint callback
 
     @property
     def best_model_path(self) -> str:
         """What Lightning loads for ``ckpt_path="best"``: the knee."""
-        return self.knee_path or ""
+        return self.knee_path or "" if self._best_model_path is None else self._best_model_path
+
+    @best_model_path.setter
+    def best_model_path(self, path: str) -> None:
+        """Is set by strategies whose fit runs in other processes, after it."""
+        self._best_model_path = path
+
+    @property
+    def best_model_score(self) -> Tensor | None:
+        """The fitted value of the knee."""
+        return None if self.knee_value is None else torch.tensor(self.knee_value)
+
+    @property
+    def last_model_path(self) -> str:
+        """The youngest checkpoint."""
+        return self._kept[max(self._kept)] if self._kept else ""
+
+    @property
+    def current_score(self) -> Tensor | None:
+        """The value of the last validation."""
+        value = self._points[-1][1] if self._points else None
+        return None if value is None else torch.tensor(value)
+
+    @property
+    def best_k_models(self) -> dict[str, Tensor]:
+        """Path and value of every checkpoint that may still become the knee."""
+        values = dict(self._points)
+        return {path: torch.tensor(_or_nan(values.get(epoch))) for epoch, path in self._kept.items()}
+
+    @property
+    def save_top_k(self) -> int:
+        """How many are kept at the end; so loggers take the best, not every one."""
+        return 1
 
     @property
     @override
@@ -143,18 +211,27 @@ class KneeStopping(Checkpoint):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._points = [(epoch, step, value) for epoch, step, value in state_dict["points"]]
+        # Points of an earlier version have a step, too.
+        self._points = [(point[0], point[-1]) for point in state_dict["points"]]
         # The folder may have been moved since.
         places = {
-            epoch: (path, os.path.join(self._folder, os.path.basename(path))) for epoch, path in state_dict["kept"]
+            epoch: (os.path.join(self._folder, os.path.basename(path)), path) for epoch, path in state_dict["kept"]
         }
-        found = {epoch: next(filter(os.path.exists, paths), None) for epoch, paths in places.items()}
+        found = {epoch: next(filter(exists, paths), None) for epoch, paths in places.items()}
         self._kept = {epoch: path for epoch, path in found.items() if path is not None}
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self._folder = trainer.strategy.broadcast(self._resolved_folder(trainer))
+            self._reset()
+            self._folder = checkpoint_folder(trainer, self.dirpath)
+            self._warn_of_role(trainer)
+            if not self._is_mode_given and _LOWER_IS_BETTER.search(self.monitor):
+                self._warn_once(
+                    "mode",
+                    f"{self.monitor!r} sounds as if lower were better, and `KneeStopping` takes higher for better "
+                    '(`mode="max"`). Give `mode`.',
+                )
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -166,7 +243,7 @@ class KneeStopping(Checkpoint):
                 "Define `validation_step` and a validation dataloader, and leave `limit_val_batches` above 0."
             )
         if not self._points and self.initial_value is not None:
-            self._points.append((0, trainer.global_step, self.initial_value))
+            self._points.append((0, self.initial_value))
             self._save(trainer, 0)
         if self._points:  # resumed: what ended training then must end it now, Lightning does not remember it
             self._apply(trainer, self._decide(trainer))
@@ -179,10 +256,10 @@ class KneeStopping(Checkpoint):
         if not logged:
             return
         self._warn_of_changed_rate(trainer)
-        epoch, step = self._epoch(trainer), trainer.global_step
+        epoch = self._epoch(trainer)
         finite = value if math.isfinite(value) else None
-        self._points = [point for point in self._points if point[1] != step or point[0] == 0]
-        self._points.append((epoch, step, finite))
+        self._points = [*(point for point in self._points if point[0] < epoch), (epoch, finite)]
+        self._decided = None
         decision = self._decide(trainer)
         # A checkpoint of a whole epoch is taken at its very end, from where Lightning resumes without repeating hooks.
         if is_last_batch(trainer):
@@ -207,6 +284,12 @@ class KneeStopping(Checkpoint):
             return
         decision = self._decide(trainer)
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
+        if not self._is_mode_given and len(self._points) > 2 and self.knee_epoch == self._points[0][0]:
+            self._warn_once(
+                "mode",
+                f"{self.monitor!r} was best at its first validation. `KneeStopping` took higher for better "
+                '(`mode="max"`); give `mode` if it should not have.',
+            )
         if self.stopping_reason is None:
             last = self._points[-1][0]
             self.stopping_reason = (
@@ -214,15 +297,21 @@ class KneeStopping(Checkpoint):
                 f"the best epoch so far is {_number(self.knee_epoch)} ({_number(self.knee_value)})."
             )
         rank_zero_info(self.stopping_reason)
-        if self.knee_epoch is not None and self.knee_path is not None:
+        if self.knee_epoch is not None and self._kept:
+            nearest = self._nearest(self.knee_epoch)
+            if nearest != self.knee_epoch:  # its own checkpoint is not there
+                self.stopping_reason += f" Its checkpoint was given up for others; that of epoch {nearest:g} is kept."
+                self.knee_epoch = nearest
+                self.knee_value = (
+                    dict(self._points).get(nearest) if decision.fit is None else _fitted(decision, nearest)
+                )
             keep = {epoch for epoch, path in self._kept.items() if path == self.knee_path}
             # Without a stop by the rule someone may want to train on from the last epoch.
             self._prune(trainer, keep if decision.stop else {*keep, max(self._kept)})
 
-    def _resolved_folder(self, trainer: Trainer) -> str:
-        if self.dirpath is not None:
-            return os.path.abspath(self.dirpath)
-        return os.path.join(os.path.abspath(trainer.log_dir or trainer.default_root_dir), "checkpoints")
+    def _nearest(self, knee: float) -> float:
+        """The epoch next to the knee of which there is a checkpoint."""
+        return min(self._kept, key=lambda epoch: (abs(epoch - knee), epoch))
 
     def _metric(self, trainer: Trainer) -> tuple[bool, float]:
         """The monitored metric on rank 0, and whether there is one; the same answer on all ranks."""
@@ -262,17 +351,46 @@ class KneeStopping(Checkpoint):
 
     def _decide(self, trainer: Trainer) -> KneeDecision:
         """The rule's decision, made by rank 0 for all."""
-        decision = self.rule.decide(self.points, self.mode, rival=self.rival) if trainer.is_global_zero else None
+        if self._decided is not None and self._decided[0] == len(self._points):
+            return self._decided[1]
+        decision = self._decision() if trainer.is_global_zero else None
         agreed = trainer.strategy.broadcast(decision)
         assert agreed is not None
+        self._decided = len(self._points), agreed
         return agreed
+
+    def _decision(self) -> KneeDecision:
+        decision = self.rule.decide(self.points, self.mode, rival=self.rival)
+        epoch, value = self._points[-1]
+        if value is not None and self._is_beyond(value, self.stopping_threshold, is_better=True):
+            return replace(decision, stop=True, knee_epoch=epoch, knee_value=value, fit=None, plausible=(epoch,))
+        return decision
+
+    def _is_beyond(self, value: float, threshold: float | None, *, is_better: bool) -> bool:
+        """Whether a value is as good as a threshold, or worse than it."""
+        if threshold is None:
+            return False
+        ahead = (value - threshold) * (1.0 if self.mode == "max" else -1.0)
+        return ahead >= 0 if is_better else ahead < 0
 
     def _apply(self, trainer: Trainer, decision: KneeDecision) -> None:
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
         # Derived anew each time: a stop asked for below `min_epochs` must not stay asked for.
-        epoch = self._points[-1][0]
+        epoch, value = self._points[-1]
         may_stop = epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
-        if decision.dropped and may_stop:
+        if value is not None and self._is_beyond(value, self.stopping_threshold, is_better=True) and may_stop:
+            trainer.should_stop = True
+            self.stopping_reason = (
+                f"{self.monitor} reached {_number(value)} at epoch {epoch:g}, as good as the threshold of "
+                f"{_number(self.stopping_threshold)}."
+            )
+        elif value is not None and self._is_beyond(value, self.divergence_threshold, is_better=False) and may_stop:
+            trainer.should_stop = True
+            self.stopping_reason = (
+                f"{self.monitor} was {_number(value)} at epoch {epoch:g}, worse than the threshold of "
+                f"{_number(self.divergence_threshold)}; training stopped."
+            )
+        elif decision.dropped and may_stop:
             trainer.should_stop = True
             self.stopping_reason = (
                 f"{self.monitor} had no chance to reach {_number(self.rival)}, what a rival had reached; training "
@@ -299,12 +417,12 @@ class KneeStopping(Checkpoint):
                 f"({_number(decision.knee_value)} on the fitted curve); nothing better came in the "
                 f"{epoch - (decision.knee_epoch or 0):g} epochs after it."
             )
-        elif self._points[-1][2] is None and self.rule.check_finite and may_stop:
+        elif value is None and self.rule.check_finite and may_stop:
             trainer.should_stop = True
             self.stopping_reason = f"{self.monitor} was not finite at epoch {epoch:g}; training stopped."
         if self.verbose:
             rank_zero_info(
-                f"Epoch {epoch:g}: {self.monitor} = {_number(self._points[-1][2])}, "
+                f"Epoch {epoch:g}: {self.monitor} = {_number(value)}, "
                 f"knee at epoch {_number(decision.knee_epoch)} ({_number(decision.knee_value)})."
             )
 
@@ -313,13 +431,15 @@ class KneeStopping(Checkpoint):
             return
         for logger in trainer.loggers:
             logger.log_metrics(
-                {"knee/epoch": float(self.knee_epoch), "knee/value": self.knee_value}, step=trainer.global_step
+                {"knee/epoch": float(self.knee_epoch), "knee/value": self.knee_value}, step=logging_step(trainer)
             )
 
     def _save(self, trainer: Trainer, epoch: float) -> None:
-        path = os.path.join(self._folder, f"knee-epoch={epoch}.ckpt")
-        self._kept[epoch] = path
-        save_checkpoint_atomically(trainer, path, weights_only=self.save_weights_only)
+        name = f"knee-epoch={epoch}"
+        is_own = self._owns_folder
+        self._kept[epoch] = f"{self._folder}/{name}.ckpt" if is_own else free_path(trainer, self._folder, name)
+        save_checkpoint(trainer, self._kept[epoch], weights_only=self.save_weights_only)
+        tell_loggers(trainer, self)
 
     def _worth_keeping(self, decision: KneeDecision, last: float) -> set[float]:
         """The likeliest knees, and the last epoch, from which a resumed training goes on."""
@@ -327,9 +447,35 @@ class KneeStopping(Checkpoint):
         return {*(others if self.max_checkpoints is None else others[: self.max_checkpoints - 1]), last}
 
     def _prune(self, trainer: Trainer, keep: set[float]) -> None:
-        """Delete the checkpoints of all epochs but these."""
+        """Delete the checkpoints of all epochs but these; forget those that are not this fit's to delete."""
         for epoch in [epoch for epoch in self._kept if epoch not in keep]:
-            trainer.strategy.remove_checkpoint(self._kept.pop(epoch))
+            path = self._kept.pop(epoch)
+            if self._is_own(trainer, path):
+                trainer.strategy.remove_checkpoint(path)
+
+    def _is_own(self, trainer: Trainer, path: str) -> bool:
+        """Whether a checkpoint may be deleted: it lies in this fit's folder, and is not what the fit resumed from."""
+        if self._owns_folder:
+            return True
+        resumed_from = trainer.ckpt_path
+        is_source = resumed_from is not None and os.path.realpath(str(resumed_from)) == os.path.realpath(path)
+        return os.path.dirname(path) == self._folder and not is_source
+
+    def _warn_of_role(self, trainer: Trainer) -> None:
+        """Say so if "best" is not the knee."""
+        first = trainer.checkpoint_callback
+        if first is None or first is self or self._owns_folder:
+            return
+        message = (
+            f'`ckpt_path="best"` means the best of {type(first).__name__}, the first checkpoint callback of the '
+            "Trainer, and not the knee: take `ckpt_path=stopping.best_model_path`."
+        )
+        # One that Lightning has added, as it did not see this one.
+        is_default = getattr(first, "monitor", None) is None and getattr(first, "save_last", None) is None
+        if is_default:
+            self._warn_once("role", message)
+        else:
+            rank_zero_info(message)
 
     def _warn_of_changed_rate(self, trainer: Trainer) -> None:
         rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]
@@ -351,6 +497,15 @@ class KneeStopping(Checkpoint):
         if topic not in self._warned:
             self._warned.add(topic)
             rank_zero_warn(message)
+
+
+def _fitted(decision: KneeDecision, epoch: float) -> float:
+    assert decision.fit is not None
+    return float(decision.fit.predict([epoch])[0])
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _is_dry(trainer: Trainer) -> bool:

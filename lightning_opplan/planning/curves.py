@@ -21,7 +21,7 @@ __all__ = ["CurveFit", "Family", "Mode", "Solver", "decayed", "fit_curve", "num_
 Mode = Literal["max", "min"]
 Solver = Literal["varpro", "trf"]
 
-_FLAT = 1e-12  # a curve whose values span less has no knee
+_FLAT = 1e-12  # a curve whose values span less of their size has no knee
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def fit_curve(
 
     sign = 1.0 if mode == "max" else -1.0
     low, span = float(observed.min()), float(np.ptp(observed))
-    if not span >= _FLAT * max(1.0, abs(low)):
+    if not span > _FLAT * float(np.abs(observed).max()):
         constant = (float(observed.mean()), *(0.0,) * (required - 1))
         return CurveFit(
             family=family, mode=mode, epochs=tuple(times.tolist()), parameters=constant,

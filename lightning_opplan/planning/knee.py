@@ -7,6 +7,7 @@ References:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.stats import f as f_distribution
 
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.curves import CurveFit, Family, Mode, fit_curve, num_parameters
+from lightning_opplan.planning.outliers import is_outlier
 from lightning_opplan.planning.posterior import CurvePosterior
 from lightning_opplan.planning.smoothed import smoothed_stop
 
@@ -145,33 +147,33 @@ class KneeRule:
         if self.rule == "smoothed":
             return self._smoothed(points, mode)
         fit = self._fit(points, mode)
-        if fit is None or fit.knee_epoch is None:
-            epoch, value = _best_observed(points, mode)
-            every = _by_value(points, mode)
-            # In words of section 3.3 a constant has no knee; a search that waits for a rise need not wait for ever.
-            stop = bool(self.wait) and self._is_constant(points)
-            return KneeDecision(stop=stop, knee_epoch=epoch, knee_value=value, fit=None, plausible=every)
-        dropped = rival is not None and self._is_out_of_reach(fit, rival)
-        asks = self._asks(fit, points) and all(
-            self._asks(self._fit(points[:-back], mode), points[:-back]) for back in range(1, self.confirm)
-        )
-        is_constant = bool(self.wait) and self._is_constant(points)
-        waits = asks and not is_constant and points[-1][0] < (self.wait or 0) and not self.has_learned(points, mode)
-        return KneeDecision(
-            stop=dropped or (asks and not waits) or is_constant,
-            knee_epoch=fit.knee_epoch,
-            knee_value=fit.knee_value,
-            fit=fit,
-            plausible=_plausible(fit),
-            dropped=dropped,
-        )
+        if fit is not None and fit.knee_epoch is not None:
+            dropped = rival is not None and self._is_out_of_reach(fit, rival)
+            asks = self._asks(fit, points) and all(
+                self._asks(self._fit(points[:-back], mode), points[:-back]) for back in range(1, self.confirm)
+            )
+            waits = asks and points[-1][0] < (self.wait or 0) and not self.has_learned(points, mode)
+            stop = dropped or (asks and not waits)
+            if stop or not self._has_come_to_rest(points):
+                return KneeDecision(
+                    stop=stop,
+                    knee_epoch=fit.knee_epoch,
+                    knee_value=fit.knee_value,
+                    fit=fit,
+                    plausible=_plausible(fit),
+                    dropped=dropped,
+                )
+        # In words of section 3.3 a constant has no knee; what no longer changes need not be trained for ever, though.
+        epoch, value = _best_observed(points, mode)
+        stop = self._has_come_to_rest(points)
+        return KneeDecision(stop=stop, knee_epoch=epoch, knee_value=value, fit=None, plausible=_by_value(points, mode))
 
     def has_learned(self, points: Sequence[Point], mode: Mode = "max") -> bool:
         """Whether the fitted curve is better than a constant: F-test at 1%, without the value before training.
 
         A curve with too few validations to tell has not.
         """
-        trained = [(epoch, value) for epoch, value in points if epoch > 0 and value is not None]
+        trained = [(epoch, value) for epoch, value in _regular(points) if epoch > 0]
         number, parameters = len(trained), num_parameters(self.curve)
         values = np.array([value for _, value in trained])
         if number <= parameters or float(np.ptp(values)) == 0.0:
@@ -209,22 +211,29 @@ class KneeRule:
         trained = [point for point in points if point[0] > 0]
         epoch, value = _best_observed(tuple(reversed(points)), mode)
         stop = smoothed_stop(trained, patience=self.patience, min_points=self.min_points, mode=mode)
+        stop = stop or self._has_come_to_rest(points)
         plausible = () if epoch is None else (epoch,)
         return KneeDecision(stop=stop, knee_epoch=epoch, knee_value=value, fit=None, plausible=plausible)
 
-    def _is_constant(self, points: Sequence[Point]) -> bool:
-        """Whether all validations of the patience's epochs and more have been exactly the same."""
-        values = {value for epoch, value in points if epoch > 0}
-        return len(values) == 1 and None not in values and points[-1][0] >= self.patience
+    def _has_come_to_rest(self, points: Sequence[Point]) -> bool:
+        """Whether the last validations, those of the patience's epochs at least, have been exactly the same."""
+        trained = [point for point in points if point[0] > 0]
+        if not trained or trained[-1][1] is None:
+            return False
+        last, value = trained[-1]
+        equal = list(takewhile(lambda point: point[1] == value, reversed(trained)))
+        since = 0.0 if len(equal) == len(trained) else equal[-1][0]
+        return len(equal) >= self.min_points and last - since >= self.patience
 
     def _fit(self, points: Sequence[Point], mode: Mode) -> CurveFit | None:
         if sum(epoch > 0 and value is not None for epoch, value in points) < self.min_points:
             return None
+        regular = _regular(points, at_least=num_parameters(self.curve))
         return fit_curve(
-            [math.nan if value is None else value for _, value in points],
+            [value for _, value in regular],
             self.curve,
             mode=mode,
-            epochs=[epoch for epoch, _ in points],
+            epochs=[epoch for epoch, _ in regular],
             min_delta=self.min_delta,
         )
 
@@ -233,7 +242,7 @@ class KneeRule:
             return False
         if not self.max_risk:
             return points[-1][0] >= fit.knee_epoch + self.patience
-        values = [value for _, value in points if value is not None]
+        values = [value for _, value in _regular(points)]
         gain = self.min_gain * (max(values) - min(values))
         return CurvePosterior.of(fit, self.horizon).probability_of_gain(gain) < self.max_risk
 
@@ -242,6 +251,14 @@ class KneeRule:
             return False
         bound = CurvePosterior.of(fit, self.horizon).optimistic_value(_RACE_QUANTILE)
         return bound < rival if fit.mode == "max" else bound > rival
+
+
+def _regular(points: Sequence[Point], *, at_least: int = 1) -> list[tuple[float, float]]:
+    """The finite values that are no outliers; with them, should too few be left."""
+    finite = [(epoch, value) for epoch, value in points if value is not None]
+    outliers = is_outlier([value for _, value in finite])
+    regular = [point for point, is_out in zip(finite, outliers, strict=True) if not is_out]
+    return regular if len(regular) >= at_least else finite
 
 
 def _best_observed(points: Sequence[Point], mode: Mode) -> Point | tuple[None, None]:

@@ -8,10 +8,10 @@ from typing import Any, Final
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from lightning_opplan.callbacks.knee_stopping import MAX_CHECKPOINTS
 from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.search import Search
-from lightning_opplan.tuner.edges.checkpoints import MAX_CHECKPOINTS
 from lightning_opplan.tuner.edges.recipe import Recipe
 
 __all__ = ["disk_sentence", "peak_disk", "weights_size"]

@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from lightning_opplan import FreezeBatchNorm
-from tests.helpers.scripted import Points, quiet_trainer
+from tests.helpers.scripted import Points, Scripted, quiet_trainer
 
 
 class Normed(LightningModule):
@@ -63,3 +63,31 @@ def test_nothing_to_freeze_is_refused(tmp_path):
     trainer = quiet_trainer(tmp_path, callbacks=[FreezeBatchNorm()], max_epochs=1)
     with pytest.raises(ValueError, match="must have layers to freeze beside the first, got Normed with 1 BatchNorm"):
         trainer.fit(Normed(num_norms=1), Points())
+
+
+class Late(Scripted):
+    """Makes its layers in `configure_model`, and sets them to training in every step."""
+
+    def __init__(self):
+        super().__init__([0.1])
+        self.network = None
+
+    def configure_model(self):
+        if self.network is None:
+            self.network = nn.Sequential(nn.Linear(1, 2), *(nn.BatchNorm1d(2) for _ in range(3)), nn.Linear(2, 1))
+
+    def training_step(self, batch, batch_idx):
+        self.train()
+        return self.network(batch[0]).pow(2).mean()
+
+
+def test_layers_that_come_late_are_frozen_and_stay_so_when_a_step_calls_train(tmp_path):
+    model = Late()
+    quiet_trainer(tmp_path, callbacks=[FreezeBatchNorm()], max_epochs=2).fit(model, Points())
+    first, *others = (layer for layer in model.modules() if isinstance(layer, nn.BatchNorm1d))
+    assert int(first.num_batches_tracked) == 8
+    assert [int(layer.num_batches_tracked) for layer in others] == [0, 0]
+    assert not any(parameter.requires_grad for layer in others for parameter in layer.parameters())
+    model.train()
+    model.network(torch.ones(4, 1))
+    assert [int(layer.num_batches_tracked) for layer in others] == [1, 1]  # after the fit they are anybody's

@@ -174,7 +174,7 @@ def test_resumed_at_max_epochs_it_still_knows_the_knee(tmp_path):
 
 def test_value_before_training_belongs_to_the_curve(tmp_path):
     falling = [0.8 - 0.01 * epoch for epoch in range(1, 40)]
-    stopping = knee_stopping(initial_value=0.8)
+    stopping = knee_stopping(initial_value=0.8, mode="max")
     trainer, _ = fit(tmp_path, stopping, falling)
     assert stopping.points[0] == (0, 0.8)
     assert stopping.knee_epoch == 0
@@ -217,7 +217,7 @@ def test_missing_metric_can_be_a_warning(tmp_path):
     with pytest.warns(
         UserWarning, match="must be a metric that validation logs, got 'loss'. Logged metrics: 'val/acc'"
     ):
-        trainer, _ = fit(tmp_path, KneeStopping("loss", strict=False), max_epochs=2)
+        trainer, _ = fit(tmp_path, KneeStopping("loss", mode="min", strict=False), max_epochs=2)
     assert trainer.current_epoch == 2
 
 

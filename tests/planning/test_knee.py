@@ -48,10 +48,35 @@ def test_decision_follows_from_the_points_alone():
     assert rule.decide(points) == rule.decide(points)
 
 
-def test_constant_curve_goes_on():
-    decision = KneeRule(patience=1).decide([(epoch, 0.5) for epoch in range(1, 30)])
-    assert not decision.stop
-    assert decision.knee_epoch == 1
+@pytest.mark.parametrize("rule", ["paper", "smoothed"])
+@pytest.mark.parametrize("size", [0.0, 0.1, 1.0, 1e-13, -1e9])
+def test_a_constant_has_nothing_to_give(rule, size):
+    """It stops after the patience, and after as many validations as a fit needs; the first epoch is as good as any."""
+    points = [(epoch, size) for epoch in range(1, 60)]
+    for patience, expected in ((3, 10), (10, 10), (20, 20)):
+        assert stops_at(KneeRule(patience=patience, rule=rule), points) == expected
+    assert KneeRule().decide(points[:10]).knee_epoch == 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-13, 1e9])
+def test_a_saturated_curve_stops_and_the_scale_does_not_matter(scale):
+    rising = [scale * min(1.0, 1.0 - 0.9 * 0.5**epoch if epoch < 9 else 1.0) for epoch in range(1, 80)]
+    stop = stops_at(KneeRule(), list(enumerate(rising, start=1)))
+    assert 10 <= stop <= 20
+    assert KneeRule().decide(list(enumerate(rising[:stop], start=1))).knee_epoch >= 9
+
+
+def test_one_bad_validation_decides_nothing():
+    """Wherever it is, and however bad: the stop and the knee are those of the curve without it."""
+    values = [0.3 + 0.7 * math.exp(-epoch / 8) + 0.0003 * epoch**2 for epoch in range(1, 60)]
+    expected = stop_epoch(KneeRule(), values, mode="min")
+    for epoch in range(2, 30):
+        for bad in (5.0, 1e6, -3.0):
+            spoilt = [bad if number == epoch else value for number, value in enumerate(values, start=1)]
+            stop, knee = stop_epoch(KneeRule(), spoilt, mode="min")
+            assert abs(stop - expected[0]) <= 1, (epoch, bad)
+            assert abs(knee - expected[1]) <= 1, (epoch, bad)
+            assert knee != epoch
 
 
 def test_rising_curve_goes_on():
@@ -165,7 +190,6 @@ def test_a_constant_metric_stops_after_the_patience():
     points = [(epoch, 0.25) for epoch in range(1, 60)]
     assert stops_at(KneeRule(wait=50.0), points) == 10
     assert stops_at(KneeRule(wait=50.0), [(0, 0.0), *points]) == 10
-    assert stops_at(KneeRule(), points) is None  # the paper's rule: a constant has no knee
 
 
 def test_a_curve_that_has_learned_stops_as_in_the_paper():

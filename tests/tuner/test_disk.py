@@ -7,10 +7,10 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from lightning_opplan.callbacks.knee_stopping import MAX_CHECKPOINTS
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.tuner.disk import weights_size
-from lightning_opplan.tuner.edges.checkpoints import MAX_CHECKPOINTS
 from lightning_opplan.tuner.loop import EdgeError
 from tests.helpers import toy
 from tests.helpers.driver import edges_of

@@ -12,14 +12,11 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from lightning_opplan._lightning import whole_epochs
 from lightning_opplan.files import remove_partial, replacing
 
-__all__ = ["MAX_CHECKPOINTS", "file_checksum", "is_finite", "load_weights", "newest_checkpoint", "save_weights"]
+__all__ = ["file_checksum", "is_finite", "load_weights", "newest_checkpoint", "save_weights"]
 
 _OF_TRAINING: Final = (
     "callbacks", "optimizer_states", "lr_schedulers", "loops", "current_model_state", "averaging_state",
 )  # fmt: skip
-
-MAX_CHECKPOINTS = 20
-"""Checkpoints that an edge keeps at most, so that the disk space of a search is known beforehand."""
 
 
 def newest_checkpoint(folder: Path) -> tuple[str, int] | None:

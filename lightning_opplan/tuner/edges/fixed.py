@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from lightning_opplan._lightning import limit_epochs, remove_callbacks
-from lightning_opplan.callbacks.saving import save_checkpoint_atomically
+from lightning_opplan.callbacks.saving import save_checkpoint
 from lightning_opplan.planning.knee import Point
 from lightning_opplan.tuner.edges.recipe import Experiment
 from lightning_opplan.tuner.edges.trained import Trained
@@ -114,7 +114,7 @@ class ForEpochs(Checkpoint):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        save_checkpoint_atomically(trainer, self.path)
+        save_checkpoint(trainer, self.path)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

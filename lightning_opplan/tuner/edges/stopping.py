@@ -9,11 +9,10 @@ from typing_extensions import override
 
 from lightning_opplan._lightning import has_reached_a_limit, keep_validation_trainable, limit_epochs
 from lightning_opplan.callbacks import KneeStopping
-from lightning_opplan.callbacks.saving import save_checkpoint_atomically
+from lightning_opplan.callbacks.saving import save_checkpoint
 from lightning_opplan.planning.knee import KneeDecision
 from lightning_opplan.planning.standings import averaged_value
 from lightning_opplan.tuner.edges.chance import value_of_chance
-from lightning_opplan.tuner.edges.checkpoints import MAX_CHECKPOINTS
 from lightning_opplan.tuner.edges.fixed import ForEpochs
 from lightning_opplan.tuner.edges.job import EdgeJob
 from lightning_opplan.tuner.edges.recipe import Experiment
@@ -25,13 +24,14 @@ __all__ = ["AsAsked", "Stopping", "UntilKnee"]
 class UntilKnee(KneeStopping):
     """Train an edge up to its knee, or until it is to be paused."""
 
+    _owns_folder = True
+
     def __init__(self, job: EdgeJob) -> None:
         super().__init__(
             job.monitor,
             mode=job.mode,
             rival=job.rival,
             dirpath=str(job.folder.resume),
-            max_checkpoints=MAX_CHECKPOINTS,
             **vars(job.rule),
         )
         self._job, self._is_paused = job, False
@@ -97,7 +97,7 @@ class UntilKnee(KneeStopping):
         self._pause_after(trainer, epoch)
         if self._is_paused and epoch not in self._kept:  # it was not validated at its end
             self._pause_path = os.path.join(self._folder, "pause.ckpt")
-            save_checkpoint_atomically(trainer, self._pause_path)
+            save_checkpoint(trainer, self._pause_path)
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
