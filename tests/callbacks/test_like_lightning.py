@@ -431,13 +431,13 @@ def _(folder):
             if trainer.current_epoch == 3:
                 raise RuntimeError("stop here")
 
-    def keeper():
-        return ModelCheckpoint(folder / "theirs", "stopped", save_on_exception=True, every_n_epochs=90)
+    def keeper(name):
+        return ModelCheckpoint(folder / name, "stopped", save_on_exception=True, every_n_epochs=90)
 
     with pytest.raises(RuntimeError, match="stop here"):
-        fit(folder, knee(), keeper(), Fails())
+        fit(folder, knee(), keeper("theirs"), Fails())
     again = knee()
-    fit(folder, again, keeper(), ckpt_path=str(folder / "theirs" / "stopped.ckpt"))
+    fit(folder, again, keeper("others"), ckpt_path=str(folder / "theirs" / "stopped.ckpt"))
     assert again.knee_epoch == PEAK
 
 
