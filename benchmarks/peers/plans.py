@@ -178,7 +178,8 @@ def planned(
     choices: dict[str, Sequence[Any]] = {RATE: task.rates, DECAY: task.decays}
     if ablation == "decay":
         del choices[DECAY]
-    space = SearchSpace(axes=[Axis("axis", task.axis)], choices=choices)
+    # Which setting of the axis is the right one is not known, and a fast starter need not be it.
+    space = SearchSpace(axes=[Axis("axis", task.axis, protect=True)], choices=choices)
     options = {"epochs": budget, "search_share": search_share}
     if ablation == "halving":
         options["eta"] = 1000  # of so many arms one would go on: there is one rung
