@@ -109,13 +109,14 @@ def doubling(search: Search | Halving, path: OptimizationPath) -> Doubling:
     edge = search.leaders[path.steps[-1].state]
     whole = search.outcome(edge)
     assert whole is not None
+    found = Doubling(spared=search.spared)
     if search.is_blind(edge):
-        return Doubling(gain=math.inf, spared=search.spared)  # it has yet to learn anything
+        return replace(found, gain=math.inf)  # it has yet to learn anything
     end, half = search.value(edge), search.value(edge, (whole.since or 0) + whole.epochs_run / 2)
     if end is None or half is None:
-        return Doubling(spared=search.spared)
+        return found
     sign = 1.0 if search.mode == "max" else -1.0
-    return Doubling(gain=sign * (end - half), error=search.standard_error(edge), spared=search.spared)
+    return replace(found, gain=sign * (end - half), error=search.standard_error(edge))
 
 
 def delivered_members(
@@ -131,11 +132,10 @@ def delivered_members(
     """Plan the delivery: the best path of every branch, several times, on all data, for what is left of a budget.
 
     As many members as the budget allows, of the length that the path would have had if the search had used up its
-    share, but two in all at least: one very long training
-    may break down late, and cannot be averaged with anything. Where the search has seen that a longer training is
-    worth more than two standard errors, half as many of twice the length, and so on, each doubling being taken to gain
-    half as much as the one before. The last state of a path is stretched until the budget is used; the states before
-    it keep their epochs.
+    share, but two in all at least: one very long training may break down late, and cannot be averaged with anything.
+    Where the search has seen that a longer training is worth more than two standard errors, half as many of twice the
+    length, and so on, each doubling being taken to gain half as much as the one before. The last state of a path is
+    stretched until the budget is used; the states before it keep their epochs.
 
     Args:
         paths: The best path of every branch.
