@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,7 +29,7 @@ from lightning_opplan.tuner.edges.recipe import FactoryRecipe
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.path_search import SearchResult
 from peers.tasks import DECAY, RATE, Task
-from peers.training import Found, accuracy
+from peers.training import Found, accuracy, named
 
 THREE_RATES = (0.1, 0.01, 0.001)
 TWO_RATES = (0.1, 0.01)
@@ -148,6 +149,14 @@ def paper_avg2(task: Task, budget: float, seed: int) -> Found:
     return paper(task, budget, seed, rates=TWO_RATES, averaging=True)
 
 
+def configured(task: Task) -> Task:
+    """A task whose model and data have the default setting unless they are given another."""
+    model, data = (
+        partial(make, **named(task.default, name)) for name, make in (("model", task.model), ("data", task.data))
+    )
+    return replace(task, model=model, data=data)
+
+
 class FixedAveraging(GrowingWeightAveraging):
     """An average over a fixed number of epochs, whatever the training's length."""
 
@@ -178,14 +187,16 @@ def planned(
     choices: dict[str, Sequence[Any]] = {RATE: task.rates, DECAY: task.decays}
     if ablation == "decay":
         del choices[DECAY]
-    space = SearchSpace(axes=[Axis("axis", task.axis)], choices=choices)
+    # Nobody says that training should end with one of the axis' settings: without an order they are one more choice.
+    choices |= {key: [setting[key] for setting in task.axis] for key in task.axis[0]}
+    space = SearchSpace(choices=choices)
     options = {"epochs": budget, "search_share": search_share}
     if ablation == "halving":
         options["eta"] = 1000  # of so many arms one would go on: there is one rung
     averaging = FixedAveraging if ablation == "window" else GrowingWeightAveraging
     meter = Meter(task)
     with tempfile.TemporaryDirectory() as folder, patch.object(training, "GrowingWeightAveraging", averaging):
-        made = tuner(space, task, meter, folder, seed, budget=options)
+        made = tuner(space, configured(task), meter, folder, seed, budget=options)
         best = found(task, meter, made.search(), folder)
         if search_share == 1.0:
             return best, []

@@ -94,10 +94,12 @@ class Doubling:
     Attributes:
         gain: By how much the second half of the epochs of a path's last state raised its value.
         error: Standard error of the value.
+        spared: Epochs that its last state was not trained for, as there was nothing left to decide.
     """
 
     gain: float = 0.0
     error: float = 0.0
+    spared: int = 0
 
 
 def doubling(search: Search | Halving, path: OptimizationPath) -> Doubling:
@@ -107,13 +109,14 @@ def doubling(search: Search | Halving, path: OptimizationPath) -> Doubling:
     edge = search.leaders[path.steps[-1].state]
     whole = search.outcome(edge)
     assert whole is not None
+    found = Doubling(spared=search.spared)
     if search.is_blind(edge):
-        return Doubling(gain=math.inf)  # it has yet to learn anything
+        return replace(found, gain=math.inf)  # it has yet to learn anything
     end, half = search.value(edge), search.value(edge, (whole.since or 0) + whole.epochs_run / 2)
     if end is None or half is None:
-        return Doubling()
+        return found
     sign = 1.0 if search.mode == "max" else -1.0
-    return Doubling(gain=sign * (end - half), error=search.standard_error(edge))
+    return replace(found, gain=sign * (end - half), error=search.standard_error(edge))
 
 
 def delivered_members(
@@ -128,11 +131,11 @@ def delivered_members(
 ) -> tuple[Member, ...]:
     """Plan the delivery: the best path of every branch, several times, on all data, for what is left of a budget.
 
-    As many members as the budget allows, of the path's own length, but two in all at least: one very long training
-    may break down late, and cannot be averaged with anything. Where the search has seen that a longer training is
-    worth more than two standard errors, half as many of twice the length, and so on, each doubling being taken to gain
-    half as much as the one before. The last state of a path is stretched until the budget is used; the states before
-    it keep their epochs.
+    As many members as the budget allows, of the length that the path would have had if the search had used up its
+    share, but two in all at least: one very long training may break down late, and cannot be averaged with anything.
+    Where the search has seen that a longer training is worth more than two standard errors, half as many of twice the
+    length, and so on, each doubling being taken to gain half as much as the one before. The last state of a path is
+    stretched until the budget is used; the states before it keep their epochs.
 
     Args:
         paths: The best path of every branch.
@@ -151,11 +154,16 @@ def delivered_members(
         each = [step.epochs * price(_with(step.setting, setting)) for step in paths[branch].steps]
         return sum(each[:-1]), each[-1]
 
+    def spared(branch: str) -> float:
+        last = paths[branch].steps[-1]
+        return doublings.get(branch, Doubling()).spared * price(_with(last.setting, setting))
+
     branches = list(best_first)
     if number is None:
         while len(branches) > 1 and sum(sum(costs(branch)) for branch in branches) > rest:
             branches.pop()
-        whole = sum(sum(costs(branch)) for branch in branches)
+        # Of the length that they would have, had the search used up its share: a short one must not make them short.
+        whole = sum(sum(costs(branch)) + spared(branch) for branch in branches)
         number = min(max(int(rest / whole), 1), MAX_MEMBERS) if whole else 1
         seen = [doublings.get(branch, Doubling()) for branch in branches]
         gain, error = max(each.gain for each in seen), 2.0 * max(each.error for each in seen)

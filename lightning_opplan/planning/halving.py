@@ -51,6 +51,9 @@ class Rung:
 class Halving(Standings):
     """Where a budgeted search stands, and what it wants to know next; driven like a `Search`.
 
+    Attributes:
+        spared: Epochs that the arms left at the end were not trained for, as nothing would have been decided.
+
     Args:
         arms: The settings to try.
         budget: What may be spent.
@@ -166,6 +169,7 @@ class Halving(Standings):
         """Go through the rungs as far as the outcomes reach, up to the work that is wanted next."""
         self._rungs: list[Rung] = []
         self._wanted: list[Work] = []
+        self.spared = 0
         first = next(iter(self._arm))
         if self.unit != "epochs" and self._is_due(first, 1):
             self._wanted = [Work(edge=first, until=1)]  # what an epoch costs says how many arms there may be
@@ -194,6 +198,7 @@ class Halving(Standings):
             kept = set(order if is_blind else self._kept(order, counts[number]))
             chosen = [edge for edge in edges if edge in kept]
             if self.is_delivered and self._is_decided(chosen):
+                self.spared = max(self._affordable(chosen, before) - before, 0)
                 self._rungs.append(
                     Rung(
                         edges=tuple(chosen),
@@ -205,7 +210,8 @@ class Halving(Standings):
                 return False
         epochs = self._affordable(chosen, before)
         if number == 0 and self.is_delivered and self._is_decided(chosen):
-            epochs = min(epochs, _EPOCHS_PER_ARM)  # they show whether it learns; the rest is for the delivery
+            # They show whether it learns; the rest is for the delivery.
+            self.spared, epochs = max(epochs - _EPOCHS_PER_ARM, 0), min(epochs, _EPOCHS_PER_ARM)
         if number < len(counts) - 1:
             planned = self._epochs(number, counts, chosen)
             if is_blind:  # nothing says which are the better ones, so all of them share what the better ones would get

@@ -1,7 +1,7 @@
 """What a search asks for and what it is told: pieces of work, and what became of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lightning_opplan.planning.graph import Edge
@@ -27,7 +27,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeOutcome:
-    """What is known of an edge that has finished, or that has been paused.
+    """What is known of an edge that has finished, or that has been paused; equal ones may differ in time.
 
     Attributes:
         edge: The edge.
@@ -58,8 +58,8 @@ class EdgeOutcome:
     knee_epoch: float
     epochs_run: float
     curve: tuple[tuple[float, float | None], ...] = ()
-    seconds: float = 0.0
-    start_seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
+    start_seconds: float = field(default=0.0, compare=False)
     weights: str | None = None
     standard_error: float | None = None
     is_paused: bool = False
@@ -88,7 +88,7 @@ class EdgeOutcome:
         Raises:
             KeyError, TypeError, ValueError: If something is missing or is not what it must be.
         """
-        known = {field.name: content[field.name] for field in fields(cls) if field.name in content}
+        known = {each.name: content[each.name] for each in fields(cls) if each.name in content}
         edge = Edge(*content["edge"])
         curve = tuple((float(epoch), value) for epoch, value in content["curve"])
         return cls(**{**known, "edge": edge, "curve": curve})

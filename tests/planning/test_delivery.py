@@ -158,3 +158,22 @@ def test_doubling_is_what_the_second_half_brought():
     epochs = search.outcome(best).epochs_run
     assert found.gain == pytest.approx(search.value(best, epochs) - search.value(best, epochs / 2))
     assert found.gain > 0
+
+
+def test_a_search_cut_short_does_not_make_short_members():
+    """Three arms leave one after the first rung; what is spared counts as if it had been trained on."""
+    made = arms(number=3, own=0.05)
+    search = Halving(made, budget=30)
+    run(search, by_rate)
+    assert search.rungs[-1].reason is not None
+    left = search.path()
+    spared = search.spared
+    assert search.spent + spared == 30
+    assert doubling(search, left).spared == spared
+    given = {"": path((32, left.steps[-1].epochs))}
+    members = deliver(given, 150, doublings={"": Doubling(spared=spared)})
+    assert len(members) == max(2, int(150 / (3 * (left.steps[-1].epochs + spared))))
+    assert len(deliver(given, 150)) > len(members)
+    whole = Halving(made, budget=30, is_delivered=False)
+    run(whole, by_rate)
+    assert whole.spared == 0

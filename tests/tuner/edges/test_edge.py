@@ -66,13 +66,13 @@ def test_edge_paused_three_times_ends_as_if_left_alone(tmp_path, whole, pauses):
         assert runner.folder.known() is None
         assert list(runner.folder.resume.glob("*.ckpt"))
     ended = runner(None)
-    assert replace(ended, seconds=0.0) == replace(whole[0], seconds=0.0)
+    assert ended == whole[0]
     assert all(torch.equal(tensor, runner.weights[name]) for name, tensor in whole[1].items())
     assert not runner.folder.resume.exists()
 
 
 def test_edge_that_ends_before_its_pause_is_no_longer_paused(tmp_path, whole):
-    assert replace(Runner(tmp_path)(200), seconds=0.0) == replace(whole[0], seconds=0.0)
+    assert Runner(tmp_path)(200) == whole[0]
     assert not Runner(tmp_path)(200).is_paused
 
 
@@ -92,7 +92,7 @@ def test_pause_trains_no_epoch_twice_when_it_is_asked_for_again(tmp_path):
     runner = Runner(tmp_path, model=Counting)
     first, again = runner(4), runner(4)
     assert epochs == [0, 1, 2, 3]
-    assert replace(again, seconds=0.0) == replace(first, seconds=0.0)
+    assert again == first
     assert again.is_paused
     runner(6)
     assert epochs == [0, 1, 2, 3, 4, 5]
@@ -135,7 +135,7 @@ def test_pause_at_an_epoch_that_is_not_validated_at_its_end_loses_nothing(tmp_pa
     for until in (3, 5, 6):
         assert runner(until).epochs_run == until
     assert epochs == [0, 1, 2, 3, 4, 5]
-    assert replace(runner(None), seconds=0.0) == replace(expected, seconds=0.0)
+    assert runner(None) == expected
 
 
 def test_pause_does_not_show_in_what_other_callbacks_see(tmp_path):
