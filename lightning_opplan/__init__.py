@@ -2,6 +2,7 @@
 
 from lightning_opplan.callbacks import FreezeBatchNorm, GrowingWeightAveraging, KneeStopping
 from lightning_opplan.data import VideoDataModule
+from lightning_opplan.messages import OpplanError
 from lightning_opplan.models import get_model, list_models
 from lightning_opplan.modules import VideoClassifier
 from lightning_opplan.planning.graph import Axis, Edge, TransitionGraph
@@ -42,6 +43,7 @@ __all__ = [
     "Halving",
     "KneeRule",
     "KneeStopping",
+    "OpplanError",
     "OptimizationPath",
     "PathSearchTuner",
     "Search",

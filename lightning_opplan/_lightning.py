@@ -20,10 +20,10 @@ __all__ = [
     "OpenCLI",
     "averaged_model",
     "callbacks_of",
+    "check_validation",
     "finish_loggers",
     "has_reached_a_limit",
     "is_last_batch",
-    "keep_validation_trainable",
     "launch",
     "limit_epochs",
     "logging_step",
@@ -78,9 +78,9 @@ def whole_epochs(checkpoint: Mapping[str, Any]) -> int | None:
     return int(progress["processed"]) if progress["processed"] == progress["started"] else None
 
 
-def keep_validation_trainable(trainer: Trainer) -> None:
-    """Validate without inference mode: metrics that are reset in it could not be updated in a later fit."""
-    trainer.validate_loop.inference_mode = False
+def check_validation(trainer: Trainer) -> None:
+    """Validate within a fit before its first epoch, as Lightning does to see whether it works."""
+    trainer._run_sanity_check()
 
 
 # Callbacks and loggers
@@ -170,6 +170,14 @@ class OpenCLI(LightningCLI):
         """Add the arguments of model, data, Trainer and optimizers to a parser, and those that the user adds."""
         self._add_arguments(parser)
 
+    def add_own_arguments(self, parser: LightningArgumentParser) -> None:
+        """Add further arguments, whatever a subclass of the user's adds."""
+
+    def class_given(self, name: str) -> Any:
+        """Return the class, or function, that this was made for: of ``"model"`` or ``"data"``."""
+        given: Any = self._model_class if name == "model" else self._datamodule_class
+        return given
+
     def instantiate_group(self, key: str) -> Any:
         """Instantiate one entry of the configuration of this subcommand and no other."""
         alone: Any = Namespace
@@ -208,6 +216,11 @@ class OpenCLI(LightningCLI):
     @override
     def _run_subcommand(self, subcommand: str) -> None:
         self.run_command(subcommand)
+
+    @override
+    def _add_arguments(self, parser: LightningArgumentParser) -> None:
+        self.add_own_arguments(parser)  # before those of the user, who may set their defaults
+        super()._add_arguments(parser)
 
     @override
     def _set_seed(self) -> None:

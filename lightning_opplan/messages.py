@@ -6,10 +6,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["checked_choice", "checked_names", "first_difference", "is_of_package", "suggestion"]
+__all__ = ["OpplanError", "checked_choice", "checked_names", "first_difference", "is_of_package", "suggestion"]
 
 _MISTAKES: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 """Errors that are raised by no sentence of ours."""
+
+
+class OpplanError(Exception):
+    """What goes wrong in a search; wrong arguments are a `ValueError`."""
 
 
 def suggestion(name: str, choices: Iterable[str], *, label: str = "Valid choices") -> str:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from dataclasses import fields, replace
 from typing import Any, Final, get_args
 
@@ -18,17 +17,13 @@ from typing_extensions import override
 from lightning_opplan._lightning import is_last_batch, logging_step, num_batches_done, state_key
 from lightning_opplan.callbacks.saving import checkpoint_folder, exists, free_path, save_checkpoint, tell_loggers
 from lightning_opplan.messages import checked_choice, checked_names, suggestion
-from lightning_opplan.planning.curves import Mode
+from lightning_opplan.planning.curves import Mode, sounds_lower
 from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
 
 __all__ = ["MAX_CHECKPOINTS", "KneeStopping"]
 
 MAX_CHECKPOINTS: Final = 20
 """Checkpoints that are kept at most, if nothing else is said."""
-
-_LOWER_IS_BETTER: Final = re.compile(
-    r"(^|[^a-z])(\w*loss|\w*error|err|mse|rmse|mae|nll|perplexity|ppl)([^a-z]|$)", re.IGNORECASE
-)
 
 
 class KneeStopping(Checkpoint):
@@ -226,7 +221,7 @@ class KneeStopping(Checkpoint):
             self._reset()
             self._folder = checkpoint_folder(trainer, self.dirpath)
             self._warn_of_role(trainer)
-            if not self._is_mode_given and _LOWER_IS_BETTER.search(self.monitor):
+            if not self._is_mode_given and sounds_lower(self.monitor):
                 self._warn_once(
                     "mode",
                     f"{self.monitor!r} sounds as if lower were better, and `KneeStopping` takes higher for better "

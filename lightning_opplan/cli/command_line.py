@@ -1,18 +1,19 @@
 """The command line: LightningCLI with `plan`, `deliver`, `control`, `follow` and others beside its own."""
 
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from pydoc import locate
 from typing import Any, Final
 
-import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from rich.console import Console
 from typing_extensions import override
 
 import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
@@ -21,6 +22,7 @@ from lightning_opplan.cli.commands import Commands
 from lightning_opplan.cli.recipe import ConfigRecipe
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.cache_command import write_cache
+from lightning_opplan.files import local_folder, parse_yaml
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.options import GraphOptions, PlanOptions
@@ -30,6 +32,8 @@ from lightning_opplan.reporting import (
     comparison_of,
     comparison_tables,
     cost_tables,
+    say,
+    standard_console,
     tested_of,
     tested_table,
     verdict,
@@ -49,6 +53,7 @@ from lightning_opplan.tuner import (
     score_ensemble,
 )
 from lightning_opplan.tuner.edges.recipe import Experiment
+from lightning_opplan.tuner.search_run import SearchSpec
 
 __all__ = ["OpplanCLI"]
 
@@ -59,12 +64,23 @@ _WITH_ENSEMBLES: Final = ("test", "predict")
 
 
 class SaveConfigOfFit(SaveConfigCallback):
-    """Saves the configuration of a fit alone: a second test in a folder must not fail over that of the first."""
+    """Saves the configuration of a fit alone: a second test in a folder must not fail over that of the first.
+
+    That of a second fit becomes ``config-v1.yaml``, as `ModelCheckpoint` has it.
+    """
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        if not self.overwrite and self.save_to_log_dir and not self.already_saved:
+            name, ending = os.path.splitext(self.config_filename)
+            free, version = self.config_filename, 0
+            while trainer.strategy.broadcast(os.path.exists(os.path.join(trainer.log_dir or "", free))):
+                version += 1
+                free = f"{name}-v{version}{ending}"
+            self.config_filename = free
+        super().setup(trainer, pl_module, stage)
 
 
 class OpplanCLI(OpenCLI):
@@ -133,7 +149,7 @@ class OpplanCLI(OpenCLI):
         return parser
 
     @override
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+    def add_own_arguments(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(PlanOptions, "plan")
 
     @property
@@ -164,8 +180,10 @@ class OpplanCLI(OpenCLI):
             return
         self.result = tuner.search()
         if self._is_first():
-            folder = Path(options.dirpath)
-            print(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
+            folder = tuner.spec.dirpath
+            say(
+                f"Path:    {os.path.relpath(folder / 'path.yaml')}\nReport:  {os.path.relpath(folder / 'report.html')}"
+            )
 
     def grid(self) -> None:
         """Train the hand-tuned grid; `result` holds the best of its trainings."""
@@ -189,36 +207,45 @@ class OpplanCLI(OpenCLI):
         options = self.plan_options()
         members = self.value_of("members")
         members = options.delivery.members if members is None else members
+        tuner = self._tuner(options)
         self.delivered = run_delivery(
-            self._tuner(options), members=members, anneal=options.delivery.anneal, setting=options.final_setting
+            tuner, members=members, anneal=options.delivery.anneal, setting=options.final_setting
         )
-        self._name_ensembles(Path(options.dirpath))
+        self._name_ensembles(tuner.spec)
 
     def control(self) -> None:
         """Train what nobody plans, for the same cost; `delivered` holds it afterwards."""
         options = self.plan_options()
-        self.delivered = run_control(
-            self._tuner(options), schedules=options.control.schedules, setting=options.final_setting
-        )
-        self._name_ensembles(Path(options.dirpath))
+        tuner = self._tuner(options)
+        self.delivered = run_control(tuner, schedules=options.control.schedules, setting=options.final_setting)
+        self._name_ensembles(tuner.spec)
 
-    def _name_ensembles(self, folder: Path) -> None:
+    def _name_ensembles(self, spec: SearchSpec) -> None:
         if not self._is_first() or self.delivered is None:
             return
-        print(f"Weights: {os.path.relpath(self.delivered.weights)}")
+        config = ConfigRecipe(self).save({}, spec.dirpath / "config.yaml")
+        say(f"Weights: {os.path.relpath(self.delivered.weights)}")
         for file in self.delivered.ensembles.values():
-            print(f"Test:    opplan test --config … --ensemble {os.path.relpath(file)}")
-        print(f"Report:  {folder / 'report.html'}")
+            say(f"Test:    {self._command('test', config=config, ensemble=file)}")
+        say(f"Report:  {os.path.relpath(spec.dirpath / 'report.html')}")
+
+    def _command(self, subcommand: str, **files: Path) -> str:
+        """Return a command as it can be typed here."""
+        script = Path(sys.argv[0])
+        is_script = script.suffix == ".py" and script.name != "__main__.py"
+        program = ["python", os.path.relpath(script)] if is_script else ["opplan"]
+        words = [word for name, file in files.items() for word in (f"--{name}", os.path.relpath(file))]
+        return shlex.join([*program, subcommand, *words])
 
     def _show_tests(self, folder: Path) -> None:
         """Print what was tested, and which was ahead, if anything was."""
         plan, _ = Journal.of(folder).read()
         rows = tested_of(folder) if plan.kind == "plan" else ()
         if any(row.value is not None for row in rows):
-            Console().print(tested_table(rows))
+            standard_console().print(tested_table(rows))
             sentence = verdict(rows, plan.mode)
             if sentence is not None:
-                print(sentence)
+                say(sentence)
 
     def _is_of_ensemble(self, subcommand: str | None) -> bool:
         return subcommand in _WITH_ENSEMBLES and self.value_of("ensemble") is not None
@@ -229,7 +256,7 @@ class OpplanCLI(OpenCLI):
         if subcommand == "predict":
             self.predictions = predict_ensemble(file, recipe)
             return
-        self.scores = score_ensemble(file, recipe, progress=lambda sentence: print(sentence, flush=True))
+        self.scores = score_ensemble(file, recipe, progress=say)
         plan = file.absolute().parent
         for folder in (plan, plan.parent):  # whose report has what was tested
             if self._is_first() and Journal.of(folder).file.is_file():
@@ -254,7 +281,7 @@ class OpplanCLI(OpenCLI):
         grid = hand_tuned_trainings(axes=axes, branches=graph.branches, epochs=epochs) if len(axes) > 1 else ()
         cost = estimate_cost(tuner, trainings=grid)
         if self._is_first():
-            Console().print(cost_tables(cost))
+            standard_console().print(cost_tables(cost))
 
     def _compare(self, folder: Path, name: str) -> None:
         """Print what a grid or a study came to beside its plan."""
@@ -262,8 +289,8 @@ class OpplanCLI(OpenCLI):
             return
         is_beside = Journal.of(folder).file.is_file()
         if is_beside:
-            Console().print(comparison_tables(comparison_of(folder)))
-        print(f"Report:  {folder / 'report.html' if is_beside else folder / name / 'report.html'}")
+            standard_console().print(comparison_tables(comparison_of(folder)))
+        say(f"Report:  {folder / 'report.html' if is_beside else folder / name / 'report.html'}")
 
     def _is_first(self) -> bool:
         """Whether this is the first rank; where edges run elsewhere there is no Trainer here, and one process."""
@@ -273,28 +300,30 @@ class OpplanCLI(OpenCLI):
     def follow(self) -> None:
         """Train along a path."""
         options = self.plan_options()
-        path = OptimizationPath.load(self.value_of("path"))
-        if options.budget is None and (options.graph.axes is not None or options.graph.states is not None):
-            path.check(options.graph.build())
+        has_graph = options.budget is None and (options.graph.axes is not None or options.graph.states is not None)
+        graph = options.graph.build() if has_graph else None
+        path = OptimizationPath.load(self.value_of("path"), graph=graph)
+        if graph is not None:
+            path.check(graph)
         if self.value_of("anneal") is not None:
             path = replace(path, anneal=Anneal(**vars(self.value_of("anneal"))))
-        folder, recipe = Path(options.dirpath) / "follow", ConfigRecipe(self)
+        folder, recipe = Path(options.dirpath).absolute() / "follow", ConfigRecipe(self)
         weights = follow_path(path, recipe, dirpath=folder, setting=options.final_setting, seed=self._seed())
         if not self._is_first():
             return
         # The network is to be tested as it was trained at last: sampled alike, for one.
         setting = {**plain_setting(path.steps[-1].setting), **options.final_setting}
         config = recipe.save(setting, folder / "config.yaml")
-        file = os.path.relpath(weights)
-        print(f"Weights: {file}\nTest:    opplan test --config {config} --ckpt_path {file}")
+        say(f"Weights: {os.path.relpath(weights)}")
+        say(f"Test:    {self._command('test', config=config, ckpt_path=weights)}")
 
     def report(self) -> None:
         """Make the report anew, and print what there is to compare."""
         folder = Path(self.value_of("dirpath"))
         file = write_report(folder)
-        Console().print(comparison_tables(comparison_of(folder)))
+        standard_console().print(comparison_tables(comparison_of(folder)))
         self._show_tests(folder)
-        print(f"Report:  {file}")
+        say(f"Report:  {file}")
 
     def cache(self) -> None:
         """Write the decoded frames of all videos to `data.cache_dir`."""
@@ -307,7 +336,7 @@ class OpplanCLI(OpenCLI):
     def plan_options(self) -> PlanOptions:
         """Return the arguments of the group `plan`."""
         options: PlanOptions = self.instantiate_group("plan")
-        return options
+        return replace(options, dirpath=str(local_folder(options.dirpath)))
 
     def _seed(self) -> int:
         return int(self.value_of("seed_everything"))
@@ -321,6 +350,13 @@ class OpplanCLI(OpenCLI):
         """
         trainer, model, data = self.rebuild(self.parsed(config), callbacks)
         return Experiment(trainer=trainer, model=model, data=data)
+
+    def classes(self, config: Mapping[str, Any]) -> list[Any]:
+        """Return the classes of model and data in a configuration."""
+        named = (config.get(name) for name in ("model", "data"))
+        paths = [node.get("class_path") if isinstance(node, dict) else None for node in named]
+        given = [self.class_given(name) for name in ("model", "data")]
+        return [cls if path is None else locate(path) for path, cls in zip(paths, given, strict=True)]
 
     def parsed(self, config: Mapping[str, Any]) -> Namespace:
         """Check a configuration of this subcommand.
@@ -346,6 +382,6 @@ class OpplanCLI(OpenCLI):
     def _base_config(self) -> dict[str, Any]:
         # Kept from the first time on: every experiment puts its own configuration in the place of the given one.
         dumped = self.parser.dump(self.config, skip_link_targets=True, skip_none=False, format="yaml")
-        config: dict[str, Any] = yaml.safe_load(dumped)[self.subcommand]
+        config: dict[str, Any] = parse_yaml(dumped)[self.subcommand]
         config.pop("config", None)
         return config

@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_opplan.cli.command_line import OpplanCLI
@@ -25,9 +25,8 @@ def main(args: list[str] | None = None) -> OpplanCLI:
     # Lightning's own, on every call of it with newer versions of torch.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     try:
-        return OpplanCLI(
-            LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
-        )
+        # Without a class for data, as a model may have loaders of its own.
+        return OpplanCLI(LightningModule, subclass_mode_model=True, args=args)
     except SIGTERMException:
         raise SystemExit(143) from None  # as a shell reports it; Lightning would say 0
     except KeyboardInterrupt:

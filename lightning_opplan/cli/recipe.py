@@ -6,11 +6,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import yaml
 from jsonargparse import Namespace
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_opplan.files import write_text
+from lightning_opplan.files import dump_yaml, write_text
 from lightning_opplan.planning.graph import Setting
 from lightning_opplan.tuner.edges.recipe import Experiment, check_setting_keys
 
@@ -43,6 +42,9 @@ class CommandLine(Protocol):
 
     def parsed(self, config: Mapping[str, Any]) -> Namespace:
         """Check a configuration."""
+
+    def classes(self, config: Mapping[str, Any]) -> list[Any]:
+        """Return the classes of model and data in a configuration."""
 
     def experiment(self, config: Mapping[str, Any], callbacks: Sequence[Callback]) -> Experiment:
         """Instantiate model, data and Trainer from a configuration."""
@@ -87,12 +89,20 @@ class ConfigRecipe:
         """See `Recipe`."""
         return self.build({}, callbacks=[], folder=folder, devices=devices).trainer
 
+    def build_model(self, setting: Setting) -> LightningModule:
+        """See `Recipe`; what else belongs to the experiment is made, too, as arguments may be linked."""
+        return self.build(setting, callbacks=[], folder=".").model
+
+    def code(self) -> Iterable[Any]:
+        """See `Recipe`."""
+        return self.cli.classes(self.base)
+
     def save(self, setting: Setting, file: Path) -> Path:
         """Write the configuration under a setting as YAML for fit, validate, test and predict."""
         config = self._merged(setting)
         for name in _OF_COMMANDS:
             config.pop(name, None)
-        write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_text(file, dump_yaml(config))
         return file
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -161,7 +171,7 @@ def _arguments(node: dict[str, Any]) -> dict[str, Any]:
 def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
     """All keys of the configuration in the form that settings use."""
     for name, value in _arguments(dict(node)).items():
-        if not prefix and name not in ("model", "data", "trainer", "optimizer", "lr_scheduler"):
+        if not prefix and name in ("plan", "seed_everything", "config", *_OF_COMMANDS):
             continue
         yield prefix + name
         if isinstance(value, dict):

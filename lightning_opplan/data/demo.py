@@ -8,18 +8,17 @@ A soft blob moves on a noisy background. Two kinds of class, so that there is so
   video tells which came first.
 """
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 import av
 import numpy as np
+from filelock import FileLock
 from lightning_utilities.core.rank_zero import rank_zero_info
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -112,7 +111,9 @@ def write_demo_videos(folder: str | os.PathLike[str], *, num_train: int, num_tes
     folder = Path(folder)
     recipe = {"format": _FORMAT, "num_train": num_train, "num_test": num_test, "seed": seed}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent):  # edges side by side find the videos missing at the same moment
+    with FileLock(
+        folder.with_name(f".{folder.name}.lock")
+    ):  # edges side by side find the videos missing at the same moment
         mark = folder / "recipe.json"
         if mark.is_file() and json.loads(mark.read_text()) == recipe:
             return folder
@@ -138,17 +139,6 @@ def write_demo_videos(folder: str | os.PathLike[str], *, num_train: int, num_tes
             folder.rmdir()
         unfinished.rename(folder)
         return folder
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds a folder; the lock dies with its holder and leaves no file."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _encode(file: Path, pictures: Iterator[Picture], rate: int) -> None:

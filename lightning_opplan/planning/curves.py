@@ -4,6 +4,7 @@ References:
     Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 3.3, eq. 3-4 and Table 1.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,12 +17,25 @@ from scipy.optimize import least_squares
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.projection import NUM_DECAYS, Array, Family, decayed, rate_range, solve_by_projection
 
-__all__ = ["CurveFit", "Family", "Mode", "Solver", "decayed", "fit_curve", "num_parameters"]
+__all__ = ["CurveFit", "Family", "Mode", "Solver", "decayed", "fit_curve", "num_parameters", "sounds_lower"]
 
 Mode = Literal["max", "min"]
 Solver = Literal["varpro", "trf"]
 
+_LOWER_IS_BETTER = re.compile(
+    r"(^|[^a-z])(\w*loss|\w*error|err|mse|rmse|mae|nll|perplexity|ppl)([^a-z]|$)", re.IGNORECASE
+)
 _FLAT = 1e-12  # a curve whose values span less of their size has no knee
+
+
+def sounds_lower(monitor: str) -> bool:
+    """Whether a metric is called as if lower were better.
+
+    Example:
+        >>> sounds_lower("val/loss"), sounds_lower("val/accuracy")
+        (True, False)
+    """
+    return _LOWER_IS_BETTER.search(monitor) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

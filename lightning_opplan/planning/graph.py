@@ -4,6 +4,7 @@ References:
     Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, section 3.2 and Figure 1.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -242,9 +243,11 @@ def _plain_setting(state: str, setting: Setting) -> dict[str, Any]:
     for key, value in plain.items():
         try:
             yaml.safe_dump(value)
-        except yaml.YAMLError:
+            json.dumps(value, allow_nan=False)
+        except (yaml.YAMLError, TypeError, ValueError):
             raise ValueError(
-                f"`{key}` of state {state!r} must be a plain value (number, text, list, mapping), got {value!r}."
+                f"`{key}` of state {state!r} must be a plain value (finite number, text, list, mapping), "
+                f"got {value!r}."
             ) from None
     return plain
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from lightning_opplan.files import replacing
-from lightning_opplan.messages import first_difference
+from lightning_opplan.messages import OpplanError, first_difference
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge, TransitionGraph
 from lightning_opplan.planning.halving import Halving
@@ -30,11 +30,14 @@ __all__ = ["Journal", "JournalError", "Kind", "PlanRecord"]
 Kind = Literal["plan", "grid", "study", "deliver", "control"]
 """What a journal is of: a search, the hand-tuned grid, the variants of a path, the delivery, or the control."""
 
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+"""On Windows files are texts by default."""
+
 _SCHEMA: Final = 3
 """Schemas 1 (of before executors and presets) and 2 (of before pauses) are read and brought to this one."""
 
 
-class JournalError(RuntimeError):
+class JournalError(OpplanError, RuntimeError):
     """A journal that cannot be read, or that belongs to another plan."""
 
 
@@ -52,6 +55,7 @@ class PlanRecord:
         arms: For a search with a budget, the settings that it tries.
         options: Options of the search; those that results do not depend on are not kept, but for the budget.
         experiment: Everything else that the result depends on (the resolved configuration), as plain JSON values.
+        code: Hashes of the user's code, by the names of functions and classes; the plan is the same with another code.
     """
 
     graph: TransitionGraph
@@ -63,6 +67,7 @@ class PlanRecord:
     arms: Arms | None = None
     options: SearchOptions = field(default_factory=SearchOptions)
     experiment: Mapping[str, Any]
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -77,7 +82,7 @@ class PlanRecord:
             "edges": [list(e) for e in self.graph.edges],
             "finals": dict(self.graph.finals),
         }
-        content = {name: value for name, value in vars(self).items() if name not in ("options", "arms")}
+        content = {name: value for name, value in vars(self).items() if name not in ("options", "arms", "code")}
         content |= {"graph": graph, "knee": vars(self.options.rule), "search": self.options.decisive()}
         if self.arms is not None:
             content["arms"] = self.arms.to_dict()
@@ -96,6 +101,11 @@ class PlanRecord:
         options = SearchOptions(knee=KneeRule(**_known(KneeRule, content["knee"])), **search)
         arms = None if content.get("arms") is None else Arms.from_dict(content["arms"], rebuilt.settings)
         return cls(**{**_known(cls, content), "graph": rebuilt, "options": options, "arms": arms})
+
+    def changed_code(self, other: "PlanRecord") -> str | None:
+        """Say what code is another one in the record of the same plan; ``None`` if none is, as far as is known."""
+        changed = [name for name, digest in self.code.items() if other.code.get(name, digest) != digest]
+        return f"The code of {' and '.join(map(repr, changed))} has changed since." if changed else None
 
     def search(self, outcomes: Iterable[EdgeOutcome] = ()) -> "Search | Halving":
         """Return the search that this describes, told some outcomes."""
@@ -144,9 +154,14 @@ class Journal:
         finished: dict[Edge, EdgeOutcome] = {}
         paused: dict[Edge, EdgeOutcome] = {}
         for number, line in enumerate(lines[1:], start=2):
+            if not line.strip():
+                continue
             content = _parsed(self.file, number, line)
             if content.get("type") == "budget":
-                plan = _plan(self.file, lines[0], content["budget"])
+                plan = replace(_plan(self.file, lines[0], content["budget"]), code=plan.code)
+                continue
+            if content.get("type") == "code":
+                plan = replace(plan, code=content["code"])
                 continue
             outcome = _outcome(self.file, number, content)
             if outcome.is_paused:
@@ -160,18 +175,22 @@ class Journal:
         except ValueError as error:
             raise JournalError(f"{self.file} has an edge that its graph has not: {error}") from error
 
-    def open(self, plan: PlanRecord) -> "Search | Halving":
+    def open(self, plan: PlanRecord, *, is_begun: bool = True, allow_changed_code: bool = False) -> "Search | Halving":
         """Start the journal of a plan, or go on with it.
 
-        A journal of another plan that knows of no edge yet is begun anew: it records nothing that could be lost.
-
         With another amount of its budget, the same search goes on.
+
+        Args:
+            plan: The plan.
+            is_begun: Whether an edge has begun that the journal does not know of yet. If it knows of none, and none
+                has begun, the journal of another plan is begun anew: nothing could be lost.
+            allow_changed_code: Go on although the user's code has changed.
 
         Returns:
             The search, where it stands.
 
         Raises:
-            JournalError: If the journal belongs to another plan; the message names the first difference.
+            JournalError: If the journal belongs to another plan, or the code has changed; the message says where.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
         if not self._complete_lines():
@@ -180,14 +199,22 @@ class Journal:
         known, search = self.read()
         self._migrate(known)
         difference = first_difference(known.to_dict(), plan.to_dict())
-        if difference and not search.known:
+        if difference and not search.known and not is_begun:
             self.file.unlink()
             return self.open(plan)
         if difference:
             raise JournalError(
                 f"{self.file} is the journal of another plan: {difference}. "
-                "Choose another directory, or restore the configuration to go on with this one."
+                "Choose another directory, restore the configuration to go on with this one, or delete it."
             )
+        changed = known.changed_code(plan)
+        if changed is not None and search.known and not allow_changed_code:
+            raise JournalError(
+                f"{changed} Delete {self.file.parent} to begin anew, or go on with `allow_changed_code` "
+                "(`--plan.allow_changed_code true`)."
+            )
+        if changed is not None:
+            self._append({"type": "code", "code": dict(plan.code)})
         if plan.options.budget != known.options.budget:
             self._append({"type": "budget", "budget": _amounts(plan)})
         return plan.search(search.known)
@@ -217,7 +244,7 @@ class Journal:
         line = json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
         end = sum(len(complete) for complete in self._complete_lines())
         is_new = not self.file.exists()
-        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
         try:
             os.ftruncate(descriptor, end)
             os.lseek(descriptor, end, os.SEEK_SET)
@@ -245,7 +272,7 @@ class Journal:
 
 
 def _first_record(plan: PlanRecord) -> dict[str, Any]:
-    return {"type": "plan", "schema": _SCHEMA, **plan.to_dict(), "budget": _amounts(plan)}
+    return {"type": "plan", "schema": _SCHEMA, **plan.to_dict(), "budget": _amounts(plan), "code": dict(plan.code)}
 
 
 def _amounts(plan: PlanRecord) -> dict[str, Any] | None:
@@ -312,6 +339,8 @@ def _parsed(file: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _sync_directory(directory: Path) -> None:
+    if os.name == "nt":  # it opens no directories
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

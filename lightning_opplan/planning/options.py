@@ -207,6 +207,7 @@ class SearchOptions:
         num_threads: Threads of torch per edge on the CPU. Sums are rounded otherwise with another number, so set it
             where results are to be equal to the last bit, wherever edges run.
         progress: Show the table of edges while the search runs.
+        allow_changed_code: Go on with a search although the code of model, data or Trainer has changed since.
     """
 
     preset: Literal["paper", "fast"] = "paper"
@@ -220,6 +221,7 @@ class SearchOptions:
     averaging: bool = False
     num_threads: int | None = None
     progress: bool = True
+    allow_changed_code: bool = False
 
     def __post_init__(self) -> None:
         checked_choice("preset", self.preset, PRESETS)
@@ -346,7 +348,7 @@ class PlanOptions(SearchOptions):
     Args:
         dirpath: Folder of the search; the same folder again resumes.
         monitor: Metric that validation logs.
-        mode: Whether a higher or a lower value of it is better.
+        mode: Whether a higher or a lower value of it is better; by default a higher one.
         graph: States and the edges between them.
         executor: Where edges run.
         grid: The hand-tuned trainings to compare with.
@@ -357,7 +359,7 @@ class PlanOptions(SearchOptions):
 
     dirpath: str = "runs/plan"
     monitor: str = "val/accuracy"
-    mode: Mode = "max"
+    mode: Mode | None = None
     graph: GraphOptions = field(default_factory=GraphOptions)
     executor: ExecutorOptions = field(default_factory=ExecutorOptions)
     grid: GridOptions = field(default_factory=GridOptions)

@@ -91,6 +91,12 @@ class EdgeOutcome:
         known = {each.name: content[each.name] for each in fields(cls) if each.name in content}
         edge = Edge(*content["edge"])
         curve = tuple((float(epoch), value) for epoch, value in content["curve"])
+        for value in (known["value"], known.get("standard_error"), *(value for _, value in curve)):
+            if value is not None and not isinstance(value, int | float):
+                raise ValueError(f"a value must be a number, got {value!r}")
+        for epoch in (known["knee_epoch"], known["epochs_run"], *(epoch for epoch, _ in curve)):
+            if not epoch >= 0:
+                raise ValueError(f"an epoch must be at least 0, got {epoch!r}")
         return cls(**{**known, "edge": edge, "curve": curve})
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from lightning_opplan.files import write_text
+from lightning_opplan.files import dump_yaml, parse_yaml, write_text
 from lightning_opplan.messages import suggestion
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, Setting, TransitionGraph
@@ -22,7 +22,7 @@ _HEADER: Final = """\
 # `opplan follow --path <this file>` trains along it. Epochs may be edited freely; states and settings must be those of
 # `plan.graph`, where the configuration has one. A state with 0 epochs keeps the weights. `averaging: true` averages
 # the weights of each state, `anneal: {share: 0.3, shape: linear}` lets the rate fall to zero over the last 30% of all
-# epochs.
+# epochs. An epoch of a stream without length is what lies between two validations: `val_check_interval` batches.
 """
 
 
@@ -74,8 +74,12 @@ class OptimizationPath:
         return self.steps[-1].value if self.steps else None
 
     @classmethod
-    def load(cls, file: str | os.PathLike[str]) -> "OptimizationPath":
+    def load(cls, file: str | os.PathLike[str], *, graph: TransitionGraph | None = None) -> "OptimizationPath":
         """Read a path from its YAML file.
+
+        Args:
+            file: The file.
+            graph: Has the settings of steps that are written without ``set``.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -87,25 +91,25 @@ class OptimizationPath:
                 f"`path` must be the file of an optimization path, got {str(file)!r}: no such file."
             )
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = parse_yaml(file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"`path` must be a YAML file, got {str(file)!r}: {reason}.") from error
         try:
-            return cls.from_dict(content)
+            return cls.from_dict(content, graph=graph)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
 
     @classmethod
-    def from_dict(cls, content: object) -> "OptimizationPath":
-        """Build a path from what `to_dict` returns, checking every entry."""
+    def from_dict(cls, content: object, *, graph: TransitionGraph | None = None) -> "OptimizationPath":
+        """Build a path from what `to_dict` returns, checking every entry; see `load`."""
         if not isinstance(content, Mapping) or not isinstance(content.get("steps"), Sequence):
             raise ValueError("A path must be a mapping with a list of `steps`.")
         if content.get("format", _FORMAT) != _FORMAT:
             raise ValueError(f"`format` must be {_FORMAT}, got {content['format']!r}: written by another version.")
         if content.get("mode", "max") not in ("max", "min"):
             raise ValueError(f"`mode` must be 'max' or 'min', got {content['mode']!r}.")
-        steps = tuple(_step(index, entry) for index, entry in enumerate(content["steps"], start=1))
+        steps = tuple(_step(index, entry, graph) for index, entry in enumerate(content["steps"], start=1))
         if not steps:
             raise ValueError("`steps` must hold at least one state, got none.")
         return cls(
@@ -134,8 +138,7 @@ class OptimizationPath:
 
     def save(self, file: str | os.PathLike[str]) -> Path:
         """Write the path as YAML, whole or not at all."""
-        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
-        write_text(file, _HEADER + text)
+        write_text(file, _HEADER + dump_yaml(self.to_dict(), width=110))
         return Path(file)
 
     def check(self, graph: TransitionGraph) -> None:
@@ -195,7 +198,7 @@ def stages_of(path: OptimizationPath) -> tuple[FixedStage, ...]:
     return tuple(stages)
 
 
-def _step(number: int, entry: object) -> PathStep:
+def _step(number: int, entry: object, graph: TransitionGraph | None) -> PathStep:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("state"), str):
         raise ValueError(f"Step {number} must be a mapping with the name of a `state`, got {entry!r}.")
     unknown = set(entry) - {"state", "epochs", "set", "value"}
@@ -203,11 +206,18 @@ def _step(number: int, entry: object) -> PathStep:
         name = sorted(map(str, unknown))[0]
         hint = suggestion(name, ["state", "epochs", "set", "value"])
         raise ValueError(f"Step {number} must not have the entry {name!r}. {hint}")
-    epochs, value, setting = entry.get("epochs"), entry.get("value"), entry.get("set") or {}
+    state, epochs, value, setting = entry["state"], entry.get("epochs"), entry.get("value"), entry.get("set") or {}
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 <= epochs < float("inf"):
         raise ValueError(f"`epochs` of step {number} must be a number ≥ 0, got {epochs!r}.")
     if value is not None and not isinstance(value, int | float):
         raise ValueError(f"`value` of step {number} must be a number, got {value!r}.")
     if not isinstance(setting, Mapping) or not all(isinstance(key, str) for key in setting):
         raise ValueError(f"`set` of step {number} must map configuration keys to values, got {setting!r}.")
-    return PathStep(state=entry["state"], epochs=epochs, setting=dict(setting), value=value)
+    if "set" not in entry:
+        if graph is None or state not in graph.settings:
+            raise ValueError(
+                f"Step {number} ({state!r}) must say what is `set` in it, or be a state of a graph that has its "
+                "setting; it would train as the configuration is."
+            )
+        setting = graph.settings[state]
+    return PathStep(state=state, epochs=epochs, setting=dict(setting), value=value)

@@ -3,6 +3,7 @@
 from lightning_opplan.reporting.comparison import comparison_of, comparison_tables
 from lightning_opplan.reporting.costs import cost_tables
 from lightning_opplan.reporting.html import write_report
+from lightning_opplan.reporting.stream import say, standard_console
 from lightning_opplan.reporting.terminal import FollowDisplay, SearchDisplay, edge_table, path_table
 from lightning_opplan.reporting.tested import tested_of, tested_table, verdict
 
@@ -14,6 +15,8 @@ __all__ = [
     "cost_tables",
     "edge_table",
     "path_table",
+    "say",
+    "standard_console",
     "tested_of",
     "tested_table",
     "verdict",

@@ -23,6 +23,7 @@ STYLE: Final[Any] = {
     "font.size": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "opplan",
+    "text.parse_math": False,  # a state may be called anything
     "font.family": "sans-serif",
 }
 

@@ -21,6 +21,7 @@ from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.planning.promise import promise_of
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arm_table, choice_sentences
+from lightning_opplan.reporting.stream import standard_console
 from lightning_opplan.reporting.wording import duration
 
 __all__ = ["FollowDisplay", "SearchDisplay", "edge_table", "path_table"]
@@ -54,7 +55,7 @@ class SearchDisplay:
         is_ranked: bool = True,
     ) -> None:
         self.search, self.enabled, self.is_ranked = search, enabled, is_ranked
-        self.console = console or Console()
+        self.console = console or standard_console()
         self._live: Live | None = None
         self._running: dict[Edge, _Running] = {}
 
@@ -157,7 +158,7 @@ class FollowDisplay:
 
     def __init__(self, path: OptimizationPath, *, enabled: bool = True, console: Console | None = None) -> None:
         self.path, self.enabled = path, enabled
-        self.console = console or Console()
+        self.console = console or standard_console()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

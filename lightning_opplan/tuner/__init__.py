@@ -7,13 +7,14 @@ from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.grid import run_grid, run_study
 from lightning_opplan.tuner.loop import EdgeError
 from lightning_opplan.tuner.path_search import PathSearchTuner
-from lightning_opplan.tuner.search_run import SearchResult
+from lightning_opplan.tuner.search_run import SearchError, SearchResult
 
 __all__ = [
     "Delivered",
     "EdgeError",
     "Ensemble",
     "PathSearchTuner",
+    "SearchError",
     "SearchResult",
     "estimate_cost",
     "follow_path",

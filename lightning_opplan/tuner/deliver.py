@@ -38,8 +38,7 @@ from lightning_opplan.tuner.edges.training import hushed
 from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.estimate import measure_state
 from lightning_opplan.tuner.executors.placement import runs_here
-from lightning_opplan.tuner.path_search import PathSearchTuner
-from lightning_opplan.tuner.search_run import SearchResult, SearchSpec, run_search
+from lightning_opplan.tuner.search_run import Planned, SearchError, SearchResult, SearchSpec, run_search
 
 __all__ = ["Delivered", "run_control", "run_delivery"]
 
@@ -64,7 +63,7 @@ class Delivered:
 
 
 def run_delivery(
-    tuner: PathSearchTuner,
+    tuner: Planned,
     *,
     members: int | None = None,
     anneal: Anneal | None = None,
@@ -83,7 +82,7 @@ def run_delivery(
 
     Raises:
         JournalError: If there is no search of this plan in the folder.
-        RuntimeError: If the search has not ended, or nothing is left of the budget.
+        SearchError: If the search has not ended, or nothing is left of the budget.
     """
     spec = tuner.spec
     if members is not None and members < 1:
@@ -93,7 +92,7 @@ def run_delivery(
         paths = search.paths(monitor=spec.monitor)
         rest = _total(spec, search, unit) - _spent(search, unit)
         if members is None and rest <= 0:
-            raise RuntimeError(
+            raise SearchError(
                 f"The search has spent the whole budget ({_spent(search, unit):g} {unit}): nothing is left to deliver."
             )
         return delivered_members(
@@ -111,7 +110,7 @@ def run_delivery(
 
 
 def run_control(
-    tuner: PathSearchTuner, *, schedules: Sequence[str] = ("linear", "cosine"), setting: Setting | None = None
+    tuner: Planned, *, schedules: Sequence[str] = ("linear", "cosine"), setting: Setting | None = None
 ) -> Delivered:
     """Train what nobody plans, for what the search and its delivery cost together, below its folder, in ``control``.
 
@@ -125,7 +124,7 @@ def run_control(
 
     Raises:
         JournalError: If there is no search of this plan in the folder.
-        RuntimeError: If the search has not ended.
+        SearchError: If the search has not ended.
     """
     spec = tuner.spec
     settings = control_settings(spec.axes, spec.branches, None if spec.arms else spec.graph)
@@ -139,7 +138,7 @@ def run_control(
 
 
 def _run(
-    tuner: PathSearchTuner,
+    tuner: Planned,
     kind: Kind,
     settings_of: Callable[[AnySearch], Sequence[Setting]],
     decide: Callable[[AnySearch, Price, Unit], tuple[Member, ...]],
@@ -194,16 +193,23 @@ def _ended_search(spec: SearchSpec, ranks: Ranks) -> AnySearch:
         if not journal.file.is_file():
             raise JournalError(f"{spec.dirpath} has no search yet. Run `opplan plan` with this configuration first.")
         plan, search = journal.read()
-        difference = first_difference(plan.to_dict(), spec.record.to_dict())
+        record = spec.record
+        difference = first_difference(plan.to_dict(), record.to_dict())
         if difference:
             raise JournalError(f"{journal.file} is the journal of another plan: {difference}.")
+        changed = plan.changed_code(record)
+        if changed is not None and not spec.options.allow_changed_code:
+            raise JournalError(
+                f"{changed} Search in a new folder, or go on with `allow_changed_code` "
+                "(`--plan.allow_changed_code true`)."
+            )
         return search.known
 
     search = spec.record.search(ranks.decide(read))
     if not search.is_complete:
-        raise RuntimeError("The search has not ended. Run `opplan plan` with this configuration to its end first.")
+        raise SearchError("The search has not ended. Run `opplan plan` with this configuration to its end first.")
     if not search.paths():
-        raise RuntimeError("The search has found no path: every training diverged.")
+        raise SearchError("The search has found no path: every training diverged.")
     return search
 
 
@@ -305,7 +311,7 @@ def _publish(folder: Path, members: Sequence[Member], result: SearchResult) -> D
             _link(weights, target)
             named[member.name] = EnsembleMember(name=member.name, weights=target, setting=member.stages[-1][0])
     if not named:
-        raise RuntimeError("Every training diverged: there is nothing to deliver. Start with a lower learning rate.")
+        raise SearchError("Every training diverged: there is nothing to deliver. Start with a lower learning rate.")
     groups: dict[str, list[EnsembleMember]] = {}
     for member in sorted(members, key=lambda each: -each.value):
         if member.name in named:

@@ -19,9 +19,9 @@ __all__ = ["disk_sentence", "peak_disk", "weights_size"]
 _STATES_OF_OPTIMIZER: Final = 2  # per weight, at most: Adam's two moments; SGD has one
 
 
-def weights_size(recipe: Recipe, setting: Mapping[str, Any], folder: str) -> int | None:
+def weights_size(recipe: Recipe, setting: Mapping[str, Any]) -> int | None:
     """Return the bytes of a model's weights, by building it; ``None`` if it learns its shapes from the data."""
-    model = recipe.build(setting, callbacks=[], folder=folder).model
+    model = recipe.build_model(setting)
     model.configure_model()
     tensors = [tensor for tensor in model.state_dict().values() if isinstance(tensor, Tensor)]
     if any(is_lazy(tensor) for tensor in tensors):

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from lightning_opplan.files import write_json, write_text
+from lightning_opplan.files import dump_yaml, parse_yaml, write_json, write_text
 from lightning_opplan.messages import checked_names
 from lightning_opplan.planning.graph import Setting
 from lightning_opplan.reporting.tested import results_file
@@ -67,7 +67,7 @@ class Ensemble:
         if not file.is_file():
             raise FileNotFoundError(f"`ensemble` must be the file of an ensemble, got {str(file)!r}: no such file.")
         try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            content = parse_yaml(file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"`ensemble` must be a YAML file, got {str(file)!r}: {' '.join(str(error).split())}."
@@ -99,7 +99,7 @@ class Ensemble:
             for member in self.members
         ]  # fmt: skip
         content = {"format": _FORMAT, "members": members}
-        write_text(file, _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110))
+        write_text(file, _HEADER + dump_yaml(content, width=110))
         return file
 
 

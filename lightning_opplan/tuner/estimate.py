@@ -34,8 +34,7 @@ from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.training import fit, hushed, quiet
 from lightning_opplan.tuner.executors.placement import share_of_devices
-from lightning_opplan.tuner.path_search import PathSearchTuner
-from lightning_opplan.tuner.search_run import SearchSpec
+from lightning_opplan.tuner.search_run import Planned, SearchSpec
 
 __all__ = ["estimate_cost", "measure_state"]
 
@@ -43,7 +42,7 @@ _WARM_UP: Final = 2
 _BATCHES: Final = 5
 
 
-def estimate_cost(tuner: PathSearchTuner, *, trainings: Sequence[HandTuned] = ()) -> CostEstimate:
+def estimate_cost(tuner: Planned, *, trainings: Sequence[HandTuned] = ()) -> CostEstimate:
     """Measure a few batches of every different setting and estimate what a search costs from here on.
 
     Args:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from lightning_opplan.files import replacing, write_json
+from lightning_opplan.files import file_name, replacing, write_json
 from lightning_opplan.messages import first_difference
 from lightning_opplan.planning.graph import Setting
 from lightning_opplan.planning.path import OptimizationPath, PathStep, plain_setting, stages_of
@@ -71,8 +70,7 @@ def follow_path(
         weights: str | None = None
         with FollowDisplay(path, enabled=progress and ranks.is_first) as display:
             for number, (step, values, stage) in enumerate(zip(path.steps, settings, stages, strict=True), start=1):
-                names = re.sub(r"[^\w.+-]+", ".", step.state)
-                place = TrainingFolder(folder / f"{number:02d}_{names}")
+                place = TrainingFolder(folder / f"{number:02d}_{file_name(step.state).replace('#', '.')}")
                 training = Training(
                     setting=values,
                     weights=weights,

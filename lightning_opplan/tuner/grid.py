@@ -13,14 +13,13 @@ from lightning_opplan.planning.hand_tuned import EPOCHS, hand_tuned_trainings, t
 from lightning_opplan.planning.options import SearchOptions
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.variants import path_variants, variants_graph
-from lightning_opplan.tuner.path_search import PathSearchTuner
-from lightning_opplan.tuner.search_run import SearchResult, run_search
+from lightning_opplan.tuner.search_run import Planned, SearchResult, run_search
 
 __all__ = ["run_grid", "run_study"]
 
 
 def run_grid(
-    tuner: PathSearchTuner,
+    tuner: Planned,
     *,
     axes: Sequence[Axis],
     branches: Mapping[str, Setting] | None = None,
@@ -55,7 +54,7 @@ def run_grid(
     return run_search(spec)
 
 
-def run_study(tuner: PathSearchTuner) -> SearchResult:
+def run_study(tuner: Planned) -> SearchResult:
     """Train the variants of the path that a search found, with one state more or less, below its folder, in ``study``.
 
     Args:

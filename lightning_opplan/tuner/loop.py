@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
+from lightning_opplan.messages import OpplanError
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal
@@ -25,7 +26,7 @@ EdgeListener = Callable[[Edge, EdgeOutcome], Any]
 _POLL: Final = 0.02  # seconds between looks at what runs elsewhere
 
 
-class EdgeError(RuntimeError):
+class EdgeError(OpplanError, RuntimeError):
     """The training of an edge failed in another process."""
 
 

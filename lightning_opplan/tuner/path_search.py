@@ -1,21 +1,32 @@
 """Search for the best path through a transition graph."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning_utilities.core.rank_zero import rank_zero_warn
 
+from lightning_opplan.files import local_folder
 from lightning_opplan.messages import checked_choice, checked_names
-from lightning_opplan.planning.curves import Mode
-from lightning_opplan.planning.graph import TransitionGraph
+from lightning_opplan.planning.cost import CostEstimate
+from lightning_opplan.planning.curves import Mode, sounds_lower
+from lightning_opplan.planning.graph import Setting, TransitionGraph
+from lightning_opplan.planning.hand_tuned import EPOCHS
 from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.options import BudgetOptions, ExecutorOptions, SearchOptions
+from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.schedule import Anneal
 from lightning_opplan.planning.space import Arms, SearchSpace
+from lightning_opplan.reporting import write_report
+from lightning_opplan.tuner.deliver import Delivered, run_control, run_delivery
 from lightning_opplan.tuner.edges.recipe import FactoryRecipe, Recipe
+from lightning_opplan.tuner.estimate import estimate_cost
 from lightning_opplan.tuner.executors.processes import EdgeExecutor
+from lightning_opplan.tuner.follow import follow_path
+from lightning_opplan.tuner.grid import run_grid, run_study
 from lightning_opplan.tuner.loop import EdgeListener
 from lightning_opplan.tuner.search_run import SearchResult, SearchSpec, run_search
 
@@ -34,10 +45,12 @@ class PathSearchTuner:
         monitor: Metric that validation logs.
         dirpath: Folder of the search, for its journal, weights, logs and results; seen by all machines it runs on.
         model: Function or class that returns a new LightningModule; a state's ``model.*`` are its keyword arguments.
-        data: The same for the LightningDataModule and ``data.*``. Validation should not depend on the state.
+        data: The same for the LightningDataModule, or a tuple of loaders, and ``data.*``. Validation should not depend
+            on the state. Left out, the model has loaders of its own.
         trainer: The same for the Trainer and ``trainer.*``; must pass on `callbacks` and `default_root_dir`.
         recipe: In place of `model`, `data` and `trainer`: makes experiments in its own way.
-        mode: Whether a higher or a lower value of it is better.
+        mode: Whether a higher or a lower value of it is better; by default a higher one, with a warning where that
+            does not seem right.
         options: How to search; by default as the paper does.
         executor: Where edges run: ``"in_process"``, ``"processes"``, ``"ray"``, ``"dask"``, ``"slurm"``, the
             `ExecutorOptions` of one of them, or an object whose ``submit`` returns futures.
@@ -65,20 +78,26 @@ class PathSearchTuner:
         monitor: str,
         dirpath: str | os.PathLike[str],
         model: Callable[..., LightningModule] | None = None,
-        data: Callable[..., LightningDataModule] | None = None,
+        data: Callable[..., Any] | None = None,
         trainer: Callable[..., Trainer] | None = None,
         recipe: Recipe | None = None,
-        mode: Mode = "max",
+        mode: Mode | None = None,
         options: SearchOptions | None = None,
         executor: str | ExecutorOptions | EdgeExecutor = "in_process",
         seed: int = 0,
         on_edge_end: EdgeListener | None = None,
         **further: Any,
     ) -> None:
+        is_mode_given = mode is not None
+        mode = "max" if mode is None else mode
         checked_choice("mode", mode, get_args(Mode))
+        if not is_mode_given and sounds_lower(monitor):
+            rank_zero_warn(
+                f"{monitor!r} sounds as if lower were better, and a search takes higher for better. Give `mode`."
+            )
         if recipe is None:
-            if model is None or data is None or trainer is None:
-                raise ValueError("`model`, `data` and `trainer` must all be given, or a `recipe` instead.")
+            if model is None or trainer is None:
+                raise ValueError("`model` and `trainer` must be given, or a `recipe` instead.")
             recipe = FactoryRecipe(model=model, data=data, trainer=trainer)
         options = _with(options or SearchOptions(), further)
         arms = _arms(graph, recipe, options, seed)
@@ -96,7 +115,9 @@ class PathSearchTuner:
             recipe=recipe,
             monitor=monitor,
             mode=mode,
-            dirpath=Path(dirpath),
+            is_mode_given=is_mode_given,
+            # User code may change the current folder.
+            dirpath=local_folder(dirpath).absolute(),
             options=options,
             executor=ExecutorOptions(name=cast(Any, executor)) if isinstance(executor, str) else executor,
             seed=seed,
@@ -110,10 +131,45 @@ class PathSearchTuner:
         ``journal.jsonl``, ``path.yaml`` and ``report.html`` to the folder.
 
         Raises:
-            RuntimeError: If every training diverged, or the budget ended before the first one had finished.
+            SearchError: If every training diverged, or the budget ended before the first one had finished.
             EdgeError: If an edge failed in another process.
         """
         return run_search(self.spec)
+
+    def follow(self, path: OptimizationPath | None = None, *, setting: Setting | None = None) -> Path:
+        """Train along a path, by default the one that was found, in ``follow`` below the folder; see `follow_path`."""
+        spec = self.spec
+        path = path or SearchResult.load(spec.dirpath).path
+        return follow_path(
+            path, spec.recipe, dirpath=spec.dirpath / "follow", setting=setting, seed=spec.seed,
+            progress=spec.options.progress,
+        )  # fmt: skip
+
+    def deliver(
+        self, *, members: int | None = None, anneal: Anneal | None = None, setting: Setting | None = None
+    ) -> Delivered:
+        """Train what was found anew, for the rest of the budget; see `run_delivery`."""
+        return run_delivery(self, members=members, anneal=anneal, setting=setting)
+
+    def control(self, *, schedules: Sequence[str] = ("linear", "cosine"), setting: Setting | None = None) -> Delivered:
+        """Train what nobody plans, for the same cost; see `run_control`."""
+        return run_control(self, schedules=schedules, setting=setting)
+
+    def grid(self, *, epochs: Sequence[int] = EPOCHS) -> SearchResult:
+        """Train the hand-tuned grid of the same axes and branches; see `run_grid`."""
+        return run_grid(self, axes=self.spec.axes, branches=self.spec.branches, epochs=epochs)
+
+    def study(self) -> SearchResult:
+        """Train the variants of the path that was found; see `run_study`."""
+        return run_study(self)
+
+    def estimate(self) -> CostEstimate:
+        """Measure some batches, and say what the search costs; see `estimate_cost`."""
+        return estimate_cost(self)
+
+    def report(self) -> Path:
+        """Write the report anew, and return its file."""
+        return write_report(self.spec.dirpath)
 
 
 def _arms(graph: TransitionGraph | SearchSpace, recipe: Recipe, options: SearchOptions, seed: int) -> Arms | None:

@@ -1,16 +1,19 @@
 """Run a search: in a folder of its own, on executors, with a journal, a report, and a result."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import cloudpickle
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning_utilities.core.rank_zero import rank_zero_warn
 
+from lightning_opplan.messages import OpplanError
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Axis, Edge, Setting, TransitionGraph
 from lightning_opplan.planning.halving import Halving
@@ -26,24 +29,38 @@ from lightning_opplan.planning.standings import standard_error
 from lightning_opplan.reporting import SearchDisplay, write_report
 from lightning_opplan.reporting.tested import results_file
 from lightning_opplan.tuner.disk import disk_sentence, peak_disk, weights_size
+from lightning_opplan.tuner.edges.code import code_hashes
 from lightning_opplan.tuner.edges.edge import run_edge
 from lightning_opplan.tuner.edges.job import ArmJob, EdgeJob, Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.seeding import derived_seed
 from lightning_opplan.tuner.edges.store import EdgeFolders
-from lightning_opplan.tuner.edges.training import hushed
+from lightning_opplan.tuner.edges.training import hushed, notices
 from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.executors.lock import FileLock
 from lightning_opplan.tuner.executors.placement import Placement, place, runs_here
-from lightning_opplan.tuner.executors.processes import EdgeExecutor, EdgeFuture, isolated
+from lightning_opplan.tuner.executors.processes import EdgeExecutor, EdgeFuture, isolated, refuse_unguarded
 from lightning_opplan.tuner.executors.worker import EdgeFailure, work
 from lightning_opplan.tuner.loop import EdgeError, EdgeListener, SearchLoop
+from lightning_opplan.tuner.shapes import check_shapes
 
-__all__ = ["SearchResult", "SearchSpec", "run_search"]
+__all__ = ["Planned", "SearchError", "SearchResult", "SearchSpec", "run_search"]
 
 _ENOUGH_TO_TELL: Final = 10  # validations; fewer do not show whether a curve rises
 _FAR: Final = 4.0  # standard errors
+
+
+class SearchError(OpplanError, RuntimeError):
+    """A search that has no result, or not yet."""
+
+
+class Planned(Protocol):
+    """Whatever knows what is searched, such as a `PathSearchTuner`."""
+
+    @property
+    def spec(self) -> "SearchSpec":
+        """What is searched, and how."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +68,7 @@ class SearchSpec:
     """All that a search is made of; `PathSearchTuner` describes the arguments.
 
     Attributes:
+        is_mode_given: Whether somebody has said that a higher value is better.
         kind: What is searched: a plan, or chains, those of a grid for one.
         axes: What the graph or the space was made of, as far as it was made of anything.
         branches: The same.
@@ -68,6 +86,7 @@ class SearchSpec:
     executor: ExecutorOptions | EdgeExecutor
     seed: int
     on_edge_end: EdgeListener | None = None
+    is_mode_given: bool = True
     kind: Kind = "plan"
     axes: Sequence[Axis] = ()
     branches: Mapping[str, Setting] = field(default_factory=dict)
@@ -88,6 +107,7 @@ class SearchSpec:
             arms=self.arms,
             options=self.options,
             experiment=self.recipe.describe(),
+            code=code_hashes(self.recipe.code()),
         )
 
 
@@ -110,24 +130,63 @@ class SearchResult:
     ends: Mapping[str, Path] = field(default_factory=dict)
     is_complete: bool = True
 
+    @classmethod
+    def load(cls, dirpath: str | os.PathLike[str]) -> "SearchResult":
+        """Return what the search in a folder has found, as far as it has come.
+
+        Raises:
+            FileNotFoundError: If there is no search in the folder.
+            JournalError: If its journal cannot be read.
+            SearchError: If no training of it has come to a value yet.
+        """
+        folder = Path(dirpath)
+        plan, search = Journal.of(folder).read()
+        path = search.path(monitor=plan.monitor)
+        if path is None:
+            raise SearchError(f"The search in {str(folder)!r} has no path yet: no training has come to a value.")
+        return _result_of(search, path, EdgeFolders(folder, search.edges))
+
+
+def _result_of(search: Search | Halving, path: OptimizationPath, folders: EdgeFolders) -> SearchResult:
+    last = search.leaders[path.steps[-1].state]
+    return SearchResult(
+        path=path,
+        outcomes={outcome.edge: outcome for outcome in search.known}
+        if isinstance(search, Halving)
+        else dict(search.outcomes),
+        weights=folders[last].weights,
+        ends={
+            name: folders[search.leaders[state]].weights
+            for name, state in search.graph.finals.items()
+            if state in search.leaders
+        },
+        is_complete=search.is_complete,
+    )
+
 
 def run_search(spec: SearchSpec) -> SearchResult:
     """Run the edges that have not finished yet, and return the best path; see `PathSearchTuner.search`."""
+    refuse_unguarded()
     with hushed(), ExitStack() as stack:
         spec.recipe.check(plain_setting(spec.graph.settings[state]) for state in spec.graph.states[1:])
+        check_shapes(spec.recipe, spec.graph)
         here = runs_here(spec.executor)
         if not here:
             stack.enter_context(_terminable())
         # The first Trainer only starts the processes, so that even the first decision is the same for all.
-        ranks = Ranks(spec.recipe.build_trainer(str(spec.dirpath)) if here else None)
+        trainer = spec.recipe.build_trainer(str(spec.dirpath)) if here else None
+        ranks = Ranks(trainer)
         ranks.decide(lambda: _lock(spec.dirpath, stack))
         journal, record = Journal.of(spec.dirpath), spec.record
-        search = record.search(ranks.decide(lambda: journal.open(record).known))
+        search = record.search(ranks.decide(lambda: _opened(journal, record, spec.options)))
         placement = place(spec.executor, spec.recipe, search, spec.dirpath)
         stack.enter_context(_ended_with_search(placement))
         is_ranked = spec.kind not in ("deliver", "control")
         display = SearchDisplay(search, enabled=spec.options.progress and ranks.is_first, is_ranked=is_ranked)
         folders = EdgeFolders(spec.dirpath, search.edges)
+        trainer = trainer or placement.trainer
+        for sentence in [] if trainer is None or spec.stages else notices(trainer):
+            rank_zero_warn(sentence)
         _announce(spec, search, display, placement)
         budget = spec.options.max_gpu_hours
         loop = SearchLoop(
@@ -141,7 +200,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
             max_device_seconds=None if budget is None else 3600 * budget,
             decide=ranks.decide,
             on_edge_end=spec.on_edge_end,
-            warn=_late_start(spec),
+            warn=_warnings(spec),
         )
         with display:
             loop.to_the_end()
@@ -248,10 +307,30 @@ def _announce(spec: SearchSpec, search: Search | Halving, display: SearchDisplay
     if not search.outcomes:
         # On all ranks: a model may wait for the others while it is built.
         setting = plain_setting(spec.graph.settings[spec.graph.states[1]])
-        weights = weights_size(spec.recipe, setting, str(spec.dirpath))
+        weights = weights_size(spec.recipe, setting)
         if weights is not None:
             peak = peak_disk(weights, search, num_running=placement.num_workers)
             display.say(disk_sentence(peak, spec.dirpath))
+
+
+def _warnings(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
+    """What to say of an edge that looks wrong."""
+    late_start = _late_start(spec)
+    is_doubted = not spec.is_mode_given
+
+    def warning(outcome: EdgeOutcome) -> str | None:
+        nonlocal is_doubted
+        first = next((epoch for epoch, _ in outcome.curve if epoch > 0), 0.0)
+        is_falling = len(outcome.curve) > 2 and outcome.knee_epoch <= first and outcome.edge.parent == START
+        if is_doubted and is_falling and spec.arms is None and not outcome.is_paused:
+            is_doubted = False
+            return (
+                f"{spec.monitor!r} was best at the first validation of {outcome.edge}. The search takes higher for "
+                "better; give `mode` if it should not."
+            )
+        return late_start(outcome)
+
+    return warning
 
 
 def _late_start(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
@@ -286,6 +365,12 @@ def _late_start(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
     return warning
 
 
+def _opened(journal: Journal, record: PlanRecord, options: SearchOptions) -> tuple[EdgeOutcome, ...]:
+    """What is known in a folder, which has to be that of this plan."""
+    is_begun = any(journal.file.parent.glob("edges/*/resume/*.ckpt"))
+    return journal.open(record, is_begun=is_begun, allow_changed_code=options.allow_changed_code).known
+
+
 def _lock(folder: Path, stack: ExitStack) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stack.enter_context(FileLock(folder / "lock"))
@@ -297,9 +382,9 @@ def _result(
     path = search.path(monitor=spec.monitor)
     budget = spec.options.max_gpu_hours
     if path is None and not search.known:
-        raise RuntimeError(f"`max_gpu_hours` ({budget!r}) ended before the first edge had finished.")
+        raise SearchError(f"`max_gpu_hours` ({budget!r}) ended before the first edge had finished.")
     if path is None:
-        raise RuntimeError(
+        raise SearchError(
             f"Every training diverged: no final state has a finite {spec.monitor!r}. Start with a lower learning rate."
         )
     last: Edge = search.leaders[path.steps[-1].state]
@@ -311,17 +396,7 @@ def _result(
             "finished, and the path is the best of them. The same command with a larger budget goes on."
         )
     ranks.barrier()
-    return SearchResult(
-        path=path,
-        outcomes={outcome.edge: outcome for outcome in search.known} if spec.arms else dict(search.outcomes),
-        weights=folders[last].weights,
-        ends={
-            name: folders[search.leaders[state]].weights
-            for name, state in search.graph.finals.items()
-            if state in search.leaders
-        },
-        is_complete=search.is_complete,
-    )
+    return _result_of(search, path, folders)
 
 
 def _publish(spec: SearchSpec, path: OptimizationPath, weights: Path) -> None:
@@ -335,10 +410,18 @@ def _publish(spec: SearchSpec, path: OptimizationPath, weights: Path) -> None:
         if tested.is_file() and weights.stat().st_mtime > tested.stat().st_mtime:
             tested.unlink()  # it was another network
         Ensemble(members=(member,)).save(file)
-    write_report(spec.dirpath)
+    _report(spec.dirpath)
     plan = spec.dirpath.parent
     if spec.kind != "plan" and Journal.of(plan).file.is_file():  # its report compares them with it
-        write_report(plan)
+        _report(plan)
+
+
+def _report(folder: Path) -> None:
+    """Write a report; a search that has finished is not to fail over it."""
+    try:
+        write_report(folder)
+    except Exception as error:
+        rank_zero_warn(f"The report could not be written: {error!r}. `opplan report {folder}` tries again.")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ A folder with the pixels of all videos one after the other in some large files, 
 says where its frames are. A line is written once its pixels are; pixels without a line are written again.
 """
 
-import fcntl
 import json
 import os
 import zlib
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from lightning_opplan.data.decoding import Pictures, VideoError
@@ -162,13 +162,11 @@ def write_pixels(
     """
     folder = Path(folder)
     PixelCache.begin(folder, short_side=short_side)
-    with (folder / "lock").open("w") as lock:  # ends with the process, however that ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(
-                f"`cache_dir` must have one writer at a time, got {folder}, which has one."
-            ) from None
+    try:
+        held = FileLock(folder / "lock", thread_local=False).acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(f"`cache_dir` must have one writer at a time, got {folder}, which has one.") from None
+    with held:
         yield from _write(folder, videos, num_threads)
 
 

@@ -1,6 +1,7 @@
 """What a network is worth that always predicts the frequencies of the classes."""
 
 import math
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -8,70 +9,86 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_opplan._lightning import keep_validation_trainable
+from lightning_opplan._lightning import check_validation
 from lightning_opplan.tuner.edges.answers import answering
 from lightning_opplan.tuner.edges.meter import tensors_of
-from lightning_opplan.tuner.edges.recipe import Experiment
 
-__all__ = ["value_of_chance"]
+__all__ = ["MeasureChance"]
 
 
-def value_of_chance(experiment: Experiment, monitor: str) -> float | None:
-    """Validate with the logarithms of the classes' frequencies in the place of what `forward` returns.
+class MeasureChance(Callback):
+    """Validate, before a fit, with the logarithms of the classes' frequencies in the place of what `forward` returns.
 
     So it holds for whatever metric the module logs, accuracies over several ranks and losses among them. Where
-    validation does not call the module itself, it is the value of the untrained network.
+    validation does not call the module itself, it is the value of the untrained network. It is done in Lightning's
+    check of the validation, whose metrics are logged nowhere.
 
     Args:
-        experiment: Model, data and Trainer, before the fit; all ranks call this.
         monitor: The metric.
 
-    Returns:
-        Its value; ``None`` if batches have no labels, or the module does not score classes.
+    Attributes:
+        value: Its value; ``None`` if batches have no labels, or the module does not score classes.
     """
-    trainer, model = experiment.trainer, experiment.model
-    keep_validation_trainable(trainer)
-    labels = _Labels()
-    trainer.callbacks.append(labels)  # type: ignore[attr-defined]
-    width = 0
 
-    def look(scores: Any) -> Any:
-        nonlocal width
-        if isinstance(scores, Tensor) and scores.ndim == 2 and scores.is_floating_point():
-            width = scores.shape[1]
-        return scores
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self.value: float | None = None
+        self._labels: list[Tensor] = []
+        self._width = 0
+        self._shares: Tensor | None = None
+        self._answers = ExitStack()
 
-    try:
-        with answering(model, look):
-            trainer.validate(model, experiment.data, verbose=False)
-        shares = labels.shares(width, trainer)
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit" and trainer.ckpt_path is None:
+            trainer.num_sanity_val_steps = float("inf")  # as Lightning has it for -1
+
+    @override
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        shares = self._shares
         if shares is None:
-            return None
-        with answering(model, lambda scores: shares.log().expand_as(scores)):
-            trainer.validate(model, experiment.data, verbose=False)
-    finally:
-        trainer.callbacks.remove(labels)  # type: ignore[attr-defined]
-    metric = trainer.callback_metrics.get(monitor)
-    value = float(trainer.strategy.broadcast(math.nan if metric is None else float(metric)))
-    return value if math.isfinite(value) else None
-
-
-class _Labels(Callback):
-    """Collects the labels of a validation: the first whole numbers that batches have, one per sample."""
-
-    def __init__(self) -> None:
-        self._seen: list[Tensor] = []
+            self._answers.enter_context(answering(pl_module, self._look))
+        else:
+            self._answers.enter_context(answering(pl_module, lambda scores: shares.log().expand_as(scores)))
 
     @override
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        whole = (t for t in tensors_of(batch) if t.ndim == 1 and not (t.is_floating_point() or t.is_complex()))
-        self._seen += [tensor.long() for tensor in (next(whole, None),) if tensor is not None]
+        if trainer.sanity_checking and self._shares is None:
+            # The first whole numbers that a batch has, one per sample.
+            whole = (t for t in tensors_of(batch) if t.ndim == 1 and not (t.is_floating_point() or t.is_complex()))
+            self._labels += [tensor.long() for tensor in (next(whole, None),) if tensor is not None]
 
-    def shares(self, width: int, trainer: Trainer) -> Tensor | None:
+    @override
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._answers.close()
+        if self._shares is None:
+            self._shares = self._found(trainer)
+            self._labels.clear()
+            if self._shares is not None:
+                check_validation(trainer)
+            return
+        metric = trainer.callback_metrics.get(self.monitor)
+        value = float(trainer.strategy.broadcast(math.nan if metric is None else float(metric)))
+        self.value = value if math.isfinite(value) else None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.value = state_dict["value"]
+
+    def _look(self, scores: Any) -> Any:
+        if isinstance(scores, Tensor) and scores.ndim == 2 and scores.is_floating_point():
+            self._width = scores.shape[1]
+        return scores
+
+    def _found(self, trainer: Trainer) -> Tensor | None:
         """The share of every class, on all devices; one that was not seen counts a little."""
-        labels = torch.cat(self._seen) if self._seen else torch.zeros(0, dtype=torch.long)
+        labels, width = torch.cat(self._labels) if self._labels else torch.zeros(0, dtype=torch.long), self._width
         is_sound = bool(len(labels)) and width > 1 and 0 <= int(labels.min()) <= int(labels.max()) < width
         if not trainer.strategy.broadcast(is_sound):
             return None

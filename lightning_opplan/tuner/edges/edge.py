@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.outcome import EdgeOutcome, Progress
+from lightning_opplan.tuner.edges.chance import MeasureChance
 from lightning_opplan.tuner.edges.checkpoints import is_finite, save_weights
 from lightning_opplan.tuner.edges.fixed import ForEpochs
 from lightning_opplan.tuner.edges.job import EdgeJob
@@ -46,12 +47,20 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
     if known is not None:
         return known
     stopping = _stopping(job)
-    meter = Meter()
+    meter, chance = Meter(), MeasureChance(job.monitor)
     callbacks = [meter, *([] if listener is None else [_Listen(job.edge, stopping, listener)])]
+    if job.arm is not None and job.arm.measures_chance:
+        callbacks.append(chance)
     trainer = train(job.training, recipe, ranks, stopping, callbacks=callbacks)
-    if not stopping.points and not stopping.trained().is_paused and (job.stage is None or job.stage.value is None):
-        raise RuntimeError(f"The training of {job.edge} ended without a validation: no batch, or no epoch, was run.")
-    return ranks.decide(lambda: _outcome(job, stopping, meter, trainer))
+    has_value = any(epoch > 0 for epoch, _ in stopping.points) or (
+        job.stage is not None and job.stage.value is not None
+    )
+    if not has_value and not stopping.trained().is_paused:
+        raise RuntimeError(
+            f"The training of {job.edge} ended without a validation: no batch or no epoch was run, or it ended before "
+            "`check_val_every_n_epoch` or `val_check_interval` came to one."
+        )
+    return ranks.decide(lambda: _outcome(job, stopping, meter, chance, trainer))
 
 
 def _stopping(job: EdgeJob) -> Stopping:
@@ -69,7 +78,7 @@ def _stopping(job: EdgeJob) -> Stopping:
     )
 
 
-def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, trainer: Trainer) -> EdgeOutcome:
+def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, chance: MeasureChance, trainer: Trainer) -> EdgeOutcome:
     """What the edge came to; its weights are kept unless it is an edge that is to go on."""
     trained = stopping.trained()
     checkpoint, value, is_paused = trained.checkpoint, trained.value, trained.is_paused
@@ -99,7 +108,7 @@ def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, trainer: Trainer) -
         sha256=checksum,
         since=None if job.arm is None else job.arm.since,
         num_validation=spent.num_validation,
-        unlearned=trained.unlearned,
+        unlearned=trained.unlearned if chance.value is None else chance.value,
     )
     if not outcome.is_paused:
         job.folder.finish(outcome)

@@ -4,8 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from lightning_opplan.files import remove_partial, replacing, write_json
+from lightning_opplan.files import emptied, remove_partial, replacing, write_json
 from lightning_opplan.planning.outcome import EdgeOutcome, Progress
+from lightning_opplan.tuner.edges.checkpoints import extras_of
 
 __all__ = ["TrainingFolder"]
 
@@ -34,8 +35,7 @@ class TrainingFolder:
         remove_partial(self.path)
         if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == {"plan": plan}:
             return
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)  # fails if anything is left that would be taken for this plan's
+        emptied(self.path)  # fails if anything is left that would be taken for this plan's
         write_json(mark, {"plan": plan})
 
     def finish(self, outcome: EdgeOutcome) -> None:
@@ -56,8 +56,11 @@ class TrainingFolder:
 
     def keep_snapshot(self, epoch: float) -> None:
         """Keep the present weights when later ones take their place."""
-        with replacing(self.snapshot(epoch)) as partial:
-            shutil.copyfile(self.weights, partial)
+        weights, kept = self.weights, self.snapshot(epoch)
+        for source, target in ((weights, kept), (extras_of(weights), extras_of(kept))):
+            if source.is_file():
+                with replacing(target) as partial:
+                    shutil.copyfile(source, partial)
 
     def forget(self) -> None:
         """Let the edge be trained again, although it has finished."""

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from typing_extensions import override
 
 from lightning_opplan.messages import suggestion
 from lightning_opplan.planning.graph import Setting
+from lightning_opplan.tuner.edges.code import described
 
-__all__ = ["Experiment", "FactoryRecipe", "Recipe", "check_setting_keys"]
+__all__ = ["RIGHT_FORM", "Experiment", "FactoryRecipe", "Recipe", "check_setting_keys"]
+
+RIGHT_FORM: Final = "Write `lambda callbacks, **kw: Trainer(callbacks=[*callbacks, …], **kw)`."
+"""How a function that makes a Trainer has to be written."""
 
 _FIXED: Final = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 
@@ -45,8 +50,14 @@ class Recipe(Protocol):
     def build_trainer(self, folder: str, devices: int | None = None) -> Trainer:
         """Make a Trainer of the base configuration, to start its processes and no more."""
 
+    def build_model(self, setting: Setting) -> LightningModule:
+        """Make a model under a setting and nothing else, as far as that can be."""
+
     def describe(self) -> Mapping[str, Any]:
-        """Return what the results depend on beside the settings, as plain values."""
+        """Return what the results depend on beside the settings and the code, as plain values."""
+
+    def code(self) -> Iterable[Any]:
+        """Return the functions and classes that the results depend on."""
 
     def values_of(self, keys: Iterable[str]) -> Setting:
         """Return what the configuration itself has for some keys, as far as it is known."""
@@ -58,16 +69,17 @@ class FactoryRecipe:
 
     Attributes:
         model: Returns a LightningModule.
-        data: Returns a LightningDataModule.
+        data: Returns a LightningDataModule, or a tuple of loaders for training and validation; ``None`` for a model
+            that has loaders of its own.
         trainer: Returns a Trainer; must pass on `callbacks` and `default_root_dir`.
     """
 
     model: Callable[..., LightningModule]
-    data: Callable[..., LightningDataModule]
+    data: Callable[..., Any] | None = None
     trainer: Callable[..., Trainer]
 
     def __post_init__(self) -> None:
-        for name in ("model", "data", "trainer"):
+        for name in self._named:
             given = getattr(self, name)
             if not callable(given) or isinstance(given, LightningModule | LightningDataModule | Trainer):
                 raise ValueError(
@@ -75,11 +87,22 @@ class FactoryRecipe:
                     f"{type(given).__name__}. Pass the class, or `lambda **kw: {type(given).__name__}(…, **kw)`."
                 )
 
+        try:
+            inspect.signature(self.trainer).bind_partial(callbacks=[], default_root_dir="")
+        except TypeError:
+            raise ValueError(
+                f"`trainer` must take `callbacks` and `default_root_dir`, got a function that does not. {RIGHT_FORM}"
+            ) from None
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return ("model", "trainer") if self.data is None else ("model", "data", "trainer")
+
     def check(self, settings: Iterable[Setting]) -> None:
         """See `Recipe`."""
         valid: list[str] = []
         open_prefixes = []
-        for name in ("model", "data", "trainer"):
+        for name in self._named:
             parameters = inspect.signature(getattr(self, name)).parameters.values()
             named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
             valid += [f"{name}.{parameter}" for parameter in named]
@@ -101,24 +124,42 @@ class FactoryRecipe:
             options[target][name] = value
         return Experiment(
             model=self.model(**options["model"]),
-            data=self.data(**options["data"]),
-            trainer=self.trainer(**{"callbacks": list(callbacks), "default_root_dir": folder, **options["trainer"]}),
+            data=None if self.data is None else _with_loaders(self.data(**options["data"])),
+            trainer=self._trainer(callbacks=list(callbacks), default_root_dir=folder, **options["trainer"]),
         )
+
+    def build_model(self, setting: Setting) -> LightningModule:
+        """See `Recipe`."""
+        return self.model(**{key.partition(".")[2]: value for key, value in setting.items() if key[:6] == "model."})
 
     def build_trainer(self, folder: str, devices: int | None = None) -> Trainer:
         """See `Recipe`."""
-        return self.trainer(callbacks=[], default_root_dir=folder, **_on(devices))
+        return self._trainer(callbacks=[], default_root_dir=folder, **_on(devices))
+
+    def _trainer(self, **options: Any) -> Trainer:
+        try:
+            return self.trainer(**options)
+        except TypeError as error:
+            if "multiple values" not in str(error):
+                raise
+            raise ValueError(f"`trainer` must pass on what it is given, once: {error}. {RIGHT_FORM}") from error
 
     def describe(self) -> Mapping[str, Any]:
         """See `Recipe`."""
-        return {name: _described(getattr(self, name)) for name in ("model", "data", "trainer")}
+        # An address in memory is another one in the next process.
+        return {name: described(getattr(self, name)) for name in self._named}
+
+    def code(self) -> Iterable[Any]:
+        """See `Recipe`."""
+        return [getattr(self, name) for name in self._named]
 
     def values_of(self, keys: Iterable[str]) -> Setting:
         """See `Recipe`: defaults of the factories' arguments."""
         found = {}
         for key in keys:
             target, _, name = key.partition(".")
-            parameter = inspect.signature(getattr(self, target, lambda: None)).parameters.get(name)
+            factory = getattr(self, target, None) or (lambda: None)
+            parameter = inspect.signature(factory).parameters.get(name)
             if parameter is not None and parameter.default is not parameter.empty:
                 found[key] = parameter.default
         return found
@@ -140,20 +181,42 @@ def check_setting_keys(setting: Setting, valid: Iterable[str], *, open_prefixes:
                 "of processes; set it in the base configuration."
             )
         if key not in valid and not key.startswith(open_prefixes or ("\0",)):
-            raise ValueError(
-                f"A setting must name hyper-parameters of the configuration, got {key!r}. " + suggestion(key, valid)
-            )
+            plain = key.replace(".init_args.", ".")
+            hint = f"Did you mean {plain!r}?" if plain != key and plain in valid else suggestion(key, valid)
+            raise ValueError(f"A setting must name hyper-parameters of the configuration, got {key!r}. {hint}")
 
 
 def _on(devices: int | None) -> dict[str, Any]:
     return {} if devices is None else {"devices": devices}
 
 
-def _described(factory: Callable[..., Any]) -> str:
-    """Name a factory and the arguments that a `functools.partial` binds."""
-    inner = getattr(factory, "func", factory)
-    name = f"{inner.__module__}.{inner.__qualname__}" if hasattr(inner, "__qualname__") else type(inner).__qualname__
-    bound = [repr(value) for value in getattr(factory, "args", ())]
-    bound += [f"{key}={value!r}" for key, value in sorted(getattr(factory, "keywords", {}).items())]
-    # An address in memory is another one in the next process.
-    return f"{name}({', '.join(text for text in bound if ' at 0x' not in text)})"
+class _Loaders(LightningDataModule):
+    """Loaders for training and validation, and perhaps for a test, in the form that experiments have."""
+
+    def __init__(self, loaders: Sequence[Any]) -> None:
+        super().__init__()
+        self._loaders = loaders
+
+    @override
+    def train_dataloader(self) -> Any:
+        return self._loaders[0]
+
+    @override
+    def val_dataloader(self) -> Any:
+        return self._loaders[1]
+
+    @override
+    def test_dataloader(self) -> Any:
+        return self._loaders[2] if len(self._loaders) > 2 else []
+
+
+def _with_loaders(made: Any) -> Any:
+    """What a function for data has made, as a DataModule."""
+    if made is None or isinstance(made, LightningDataModule):
+        return made
+    if isinstance(made, tuple) and len(made) in (2, 3):
+        return _Loaders(made)
+    raise ValueError(
+        "`data` must return a LightningDataModule, or a tuple of loaders for training, validation and, if there is "
+        f"one, test, got {type(made).__name__}."
+    )

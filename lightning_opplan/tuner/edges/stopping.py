@@ -7,15 +7,13 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
-from lightning_opplan._lightning import has_reached_a_limit, keep_validation_trainable, limit_epochs
+from lightning_opplan._lightning import has_reached_a_limit, limit_epochs
 from lightning_opplan.callbacks import KneeStopping
 from lightning_opplan.callbacks.saving import save_checkpoint
 from lightning_opplan.planning.knee import KneeDecision
 from lightning_opplan.planning.standings import averaged_value
-from lightning_opplan.tuner.edges.chance import value_of_chance
 from lightning_opplan.tuner.edges.fixed import ForEpochs
 from lightning_opplan.tuner.edges.job import EdgeJob
-from lightning_opplan.tuner.edges.recipe import Experiment
 from lightning_opplan.tuner.edges.trained import Trained
 
 __all__ = ["AsAsked", "Stopping", "UntilKnee"]
@@ -35,6 +33,9 @@ class UntilKnee(KneeStopping):
             **vars(job.rule),
         )
         self._job, self._is_paused = job, False
+        self._measures_start = not job.is_from_start or job.start_value is None
+        if not self._measures_start:
+            self.initial_value = job.start_value
         self.unlearned: float | None = None
         self._pause_path: str | None = None
 
@@ -43,24 +44,6 @@ class UntilKnee(KneeStopping):
         limit, given = self._job.max_epochs, trainer.max_epochs
         if limit is not None:
             limit_epochs(trainer, limit if given is None or given < 0 else min(limit, given))
-
-    def begin(self, experiment: Experiment) -> None:
-        """Measure y₀; an untrained classifier is worth 0 in the paper, and here where that is not too good."""
-        job, trainer = self._job, experiment.trainer
-        if job.is_from_start and job.start_value is not None:
-            self.initial_value = job.start_value
-            return
-        keep_validation_trainable(trainer)
-        trainer.validate(experiment.model, experiment.data, verbose=False)
-        metric = trainer.callback_metrics.get(job.monitor)
-        if metric is None:
-            return  # the first validation of the fit says what is wrong
-        value = float(trainer.strategy.broadcast(float(metric)))
-        if job.is_from_start and math.isfinite(value):
-            self.unlearned = value
-        if job.is_from_start and job.mode == "max" and value >= 0:
-            value = 0.0
-        self.initial_value = value if math.isfinite(value) else None
 
     def trained(self) -> Trained:
         """Return what the training came to."""
@@ -84,6 +67,25 @@ class UntilKnee(KneeStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.unlearned = state_dict.get("unlearned")
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if self._measures_start and trainer.ckpt_path is None:
+            trainer.num_sanity_val_steps = float("inf")  # as Lightning has it for -1
+
+    @override
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take y₀; an untrained classifier is worth 0 in the paper, and here where that is not too good."""
+        metric = trainer.callback_metrics.get(self.monitor) if self._measures_start else None
+        value = float(trainer.strategy.broadcast(math.nan if metric is None else float(metric)))
+        if not math.isfinite(value):
+            return  # if it is never logged, the first validation of an epoch says so
+        if self._job.is_from_start:
+            self.unlearned = value
+            if self.mode == "max":
+                value = min(value, 0.0)
+        self.initial_value = value
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -118,17 +120,16 @@ class AsAsked(UntilKnee):
     Its value is the mean of its last validations, its weights are the last.
     """
 
+    def __init__(self, job: EdgeJob) -> None:
+        super().__init__(job)
+        self._measures_start, self.initial_value = False, None
+
     @override
     def prepare(self, trainer: Trainer) -> None:
         limit_epochs(trainer, self._job.max_epochs or -1, is_exact=True)
         trainer.check_val_every_n_epoch = 1  # a rung may end after any epoch, and has to know what it is worth
 
     @override
-    def begin(self, experiment: Experiment) -> None:
-        """Measure what has to be exceeded to have learned anything."""
-        if self._job.arm is not None and self._job.arm.measures_chance:
-            self.unlearned = value_of_chance(experiment, self._job.monitor)
-
     @override
     def trained(self) -> Trained:
         last = self.points[-1][0] if self.points else 0
@@ -139,7 +140,6 @@ class AsAsked(UntilKnee):
             checkpoint=self._pause_path or self.knee_path,
             reason=self.stopping_reason,
             is_paused=self._is_paused,
-            unlearned=self.unlearned,
         )
 
     @override

@@ -1,12 +1,12 @@
 """The folders of a search's edges."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lightning_opplan.files import file_name
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.outcome import EdgeOutcome
-from lightning_opplan.tuner.edges.checkpoints import file_checksum
+from lightning_opplan.tuner.edges.checkpoints import extras_of, file_checksum
 from lightning_opplan.tuner.edges.folder import TrainingFolder
 
 __all__ = ["EdgeFolders"]
@@ -27,7 +27,7 @@ class EdgeFolders:
 
     def __getitem__(self, edge: Edge) -> TrainingFolder:
         """The folder of an edge: a number, as the names of states may hold anything, and the names to read it by."""
-        names = re.sub(r"[^\w.+#-]+", ".", f"{edge.parent}--{edge.child}")
+        names = file_name(f"{edge.parent}--{edge.child}")
         return TrainingFolder(self._folder / f"{self._number[edge]:03d}_{names}")
 
     def has_weights(self, outcome: EdgeOutcome) -> bool:
@@ -45,4 +45,6 @@ class EdgeFolders:
     def drop_weights(self, edges: Iterable[Edge]) -> None:
         """Delete the weights of edges."""
         for edge in edges:
-            self[edge].weights.unlink(missing_ok=True)
+            weights = self[edge].weights
+            weights.unlink(missing_ok=True)
+            extras_of(weights).unlink(missing_ok=True)

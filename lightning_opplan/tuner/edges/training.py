@@ -1,24 +1,26 @@
 """One training: a fresh Trainer, model and data, some weights to begin with, and a resume after any interruption."""
 
 import logging
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelSummary, WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, ModelSummary, Timer, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_opplan._lightning import callbacks_of, finish_loggers, remove_callbacks
-from lightning_opplan.callbacks import GrowingWeightAveraging
+from lightning_opplan.callbacks import GrowingWeightAveraging, KneeStopping
 from lightning_opplan.tuner.edges.checkpoints import load_weights, newest_checkpoint
+from lightning_opplan.tuner.edges.freshness import ensure_fresh
 from lightning_opplan.tuner.edges.job import Training
 from lightning_opplan.tuner.edges.ranks import Ranks
-from lightning_opplan.tuner.edges.recipe import Experiment, Recipe
+from lightning_opplan.tuner.edges.recipe import RIGHT_FORM, Experiment, Recipe
 from lightning_opplan.tuner.edges.seeding import EpochSeed, derived_seed, seed_all
 from lightning_opplan.tuner.edges.stopping import Stopping
 
-__all__ = ["fit", "hushed", "quiet", "train"]
+__all__ = ["fit", "hushed", "notices", "quiet", "train"]
 
 
 def train(
@@ -57,24 +59,31 @@ def train(
     )
     trainer = experiment.trainer
     _check_trainer(trainer, every)
+    ensure_fresh(experiment, every)
     trainer.accumulate_grad_batches *= training.accumulate
     ranks.adopt(trainer)
     quiet(trainer)
+    # Another one would end the training at its own knee.
+    remove_callbacks(trainer, lambda other: isinstance(other, KneeStopping) and other is not stopping)
     stopping.prepare(trainer)
     if training.weights is not None:
-        load_weights(experiment.model, training.weights)
-    if resume is None:
-        stopping.begin(experiment)
+        experiment.model.trainer = trainer  # the module's hook may look at it
+        load_weights(experiment.model, training.weights, is_own=True)
     fit(experiment, None if resume is None else resume[0])
     return trainer
 
 
 def fit(experiment: Experiment, ckpt_path: str | None = None) -> None:
-    """Fit, and let an interruption through as what it was; Lightning turns Ctrl-C into an exit of status 1."""
+    """Fit, and let an interruption through as what it was; Lightning turns Ctrl-C into an exit of status 1.
+
+    Args:
+        experiment: Model, data and Trainer.
+        ckpt_path: A checkpoint that this package has written, to go on from.
+    """
     try:
-        experiment.trainer.fit(experiment.model, experiment.data, ckpt_path=ckpt_path)
+        experiment.trainer.fit(experiment.model, experiment.data, ckpt_path=ckpt_path, weights_only=False)
     except SIGTERMException:
-        raise
+        raise SIGTERMException(128 + signal.SIGTERM) from None  # Lightning would have the process end with status 0
     except SystemExit:
         raise KeyboardInterrupt from None
     finish_loggers(experiment.trainer)
@@ -86,6 +95,17 @@ def quiet(trainer: Trainer) -> None:
     if trainer.progress_bar_callback is not None:
         trainer.progress_bar_callback.disable()
     remove_callbacks(trainer, lambda callback: isinstance(callback, ModelSummary))
+
+
+def notices(trainer: Trainer) -> list[str]:
+    """What to say of a Trainer's own callbacks before a search."""
+    callbacks = callbacks_of(trainer)
+    sentences = []
+    if any(isinstance(callback, KneeStopping) for callback in callbacks):
+        sentences.append("The Trainer's own `KneeStopping` is left out: a search stops its edges itself.")
+    ending = [type(callback).__name__ for callback in callbacks if isinstance(callback, EarlyStopping | Timer)]
+    sentences += [f"The Trainer's own `{name}` may end edges before their knee; leave it out." for name in ending]
+    return sentences
 
 
 @contextmanager
@@ -105,10 +125,7 @@ def hushed() -> Iterator[None]:
 def _check_trainer(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
     """Refuse a Trainer that would not train as asked, before it does."""
     if not all(callback in callbacks_of(trainer) for callback in callbacks):
-        raise ValueError(
-            "`trainer` must pass on `callbacks`, got a Trainer without them. "
-            "Write `lambda callbacks, **kw: Trainer(callbacks=[*callbacks, …], **kw)`."
-        )
+        raise ValueError(f"`trainer` must pass on `callbacks`, got a Trainer without them. {RIGHT_FORM}")
     averaging = [callback for callback in callbacks_of(trainer) if isinstance(callback, WeightAveraging)]
     if len(averaging) > 1:
         raise ValueError(

@@ -1,75 +1,96 @@
-"""Locks on files that die with their holder, however it dies."""
+"""Locks on files that die with their holder, however it dies, and say who that is."""
 
-import fcntl
 import json
+import math
 import os
 import socket
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+import filelock
+
+from lightning_opplan.files import write_json
+from lightning_opplan.messages import OpplanError
 
 __all__ = ["FileLock", "LockedError"]
 
+_LINGERING: Final = 15.0
+"""Seconds for which what a killed holder has forked, such as the workers of a loader, may keep its lock."""
 
-class LockedError(RuntimeError):
+
+class LockedError(OpplanError, RuntimeError):
     """Another process holds the lock."""
 
 
 class FileLock:
-    """Hold a file for this process alone. A context manager.
+    """Hold a file for this process, and this search in it, alone. A context manager.
 
-    It is a POSIX record lock: the system lets go of it when the process ends, and processes forked off do not inherit
-        it.
-    The file names its holder, and is removed in the end.
+    The lock is one of `filelock`; beside it lies a file that names the holder.
 
     Args:
         file: A file of its own, whose folder exists.
         timeout: Seconds to wait for another holder to end.
 
     Raises:
-        LockedError: If another process holds it; the message names that.
+        LockedError: If somebody else holds it; the message names that. Also where files cannot be locked.
     """
 
     def __init__(self, file: str | os.PathLike[str], *, timeout: float = 0.0) -> None:
         self.file, self.timeout = Path(file), timeout
-        self._descriptor = -1
+        self._note = self.file.with_name(self.file.name + ".holder")
+        self._lock = filelock.FileLock(self.file, thread_local=False)
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + self.timeout
-        while not self._try():
-            if time.monotonic() >= deadline:
-                raise LockedError(
-                    f"{str(self.file.parent)!r} is in use by {self._holder()}. Wait for it to end, or end it; "
-                    "two searches cannot share a folder."
-                )
-            time.sleep(0.1)
+        timeout = -1.0 if math.isinf(self.timeout) else self.timeout
+        try:
+            try:
+                self._lock.acquire(timeout=timeout, poll_interval=0.1)
+            except filelock.Timeout:
+                if not self._has_ended():
+                    raise
+                self._lock.acquire(timeout=_LINGERING, poll_interval=0.1)
+        except filelock.Timeout:
+            raise LockedError(
+                f"{str(self.file.parent)!r} is in use by {self._holder()}. Wait for it to end, or end it; "
+                "two searches cannot share a folder."
+            ) from None
+        except (NotImplementedError, OSError) as error:
+            raise LockedError(
+                f"{str(self.file)!r} cannot be locked ({error}). Choose a folder on a file system with locks, such as "
+                "a local one or NFS from version 4 on."
+            ) from error
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(me).encode(), 0)
+        write_json(self._note, me)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that it is gone
-        os.close(self._descriptor)
+        self._note.unlink(missing_ok=True)
+        self._lock.release()
 
-    def _try(self) -> bool:
-        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def _known(self) -> dict[str, str]:
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino == os.stat(self.file).st_ino:
-                self._descriptor = descriptor
-                return True
-        except (BlockingIOError, PermissionError, FileNotFoundError):
-            pass
-        os.close(descriptor)
-        return False
+            known = json.loads(self._note.read_text(encoding="utf-8"))
+            return {name: str(known[name]) for name in ("pid", "host", "since")}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def _holder(self) -> str:
+        known = self._known()
+        return f"process {known['pid']} on {known['host']}, since {known['since']}" if known else "another process"
+
+    def _has_ended(self) -> bool:
+        """Whether the process that took the lock is no more, which is known on the same machine alone."""
+        known = self._known()
+        if known.get("host") != socket.gethostname():
+            return False
         try:
-            known = json.loads(self.file.read_text(encoding="utf-8"))
-            return f"process {known['pid']} on {known['host']}, since {known['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process"
+            os.kill(int(known["pid"]), 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False

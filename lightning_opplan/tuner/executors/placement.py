@@ -34,6 +34,7 @@ class Placement:
         devices: Devices of an edge; ``None`` for those of the Trainer.
         accumulate: Times as many batches to accumulate as the Trainer says.
         num_threads: Threads of torch per edge; ``None`` leaves them as they are.
+        trainer: A Trainer as edges have it, where one had to be made.
         max_restarts: How often an edge whose process died is started again.
         is_isolated: Whether the executor starts a fresh process for every edge.
         is_own: Whether the executor is to be ended with the search.
@@ -45,6 +46,7 @@ class Placement:
     devices: int | None = None
     accumulate: int = 1
     num_threads: int | None = None
+    trainer: Trainer | None = None
     max_restarts: int = 3
     is_isolated: bool = False
     is_own: bool = True
@@ -117,6 +119,7 @@ def place(
         )
     return Placement(
         executor=made,
+        trainer=trainer,
         num_workers=workers,
         # By number: those of a worker are counted from 0 again.
         devices=chosen if on_gpus or executor.devices_per_edge is not None else None,
@@ -178,7 +181,9 @@ def _engine(
         groups = None
         if gpus is not None:
             groups = [gpus[start * per_edge : (start + 1) * per_edge] for start in range(workers)]
-        return ProcessExecutor(workers, devices=groups)
+        processes = ProcessExecutor(workers, devices=groups)
+        processes.check()
+        return processes
     if options.name == "ray":
         return RayExecutor(options.address, num_cpus=options.cpus_per_edge, num_gpus=num_gpus)
     if options.name == "dask":

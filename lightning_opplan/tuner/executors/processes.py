@@ -20,6 +20,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 from typing_extensions import override
 
+from lightning_opplan.messages import OpplanError
+
 __all__ = [
     "EdgeExecutor",
     "EdgeFuture",
@@ -28,12 +30,33 @@ __all__ = [
     "WorkerDiedError",
     "end_isolated",
     "isolated",
+    "refuse_unguarded",
 ]
 
 T = TypeVar("T")
 _GRACE: Final = 5.0  # seconds between a request to end and SIGKILL
 _PRELOAD: Final = ("__main__", "lightning_opplan.tuner.executors.worker")
 _ALSO_IF_USED: Final = "lightning_opplan.cli"
+
+
+_GUARD: Final = (
+    "A script must start its search below `if __name__ == '__main__':` where edges run in processes, as each of them "
+    "imports it, too."
+)
+
+
+def refuse_unguarded() -> None:
+    """Refuse to search while a process of a search imports the script that started it.
+
+    Raises:
+        RuntimeError: If that is what happens.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(_GUARD)
+
+
+def _nothing() -> None:
+    pass
 
 
 class EdgeFuture(Protocol):
@@ -53,7 +76,7 @@ class EdgeExecutor(Protocol):
         """Run a function elsewhere."""
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(OpplanError, RuntimeError):
     """A process ended without a result."""
 
 
@@ -83,11 +106,7 @@ class ProcessExecutor(Executor):
     """
 
     def __init__(self, num_workers: int, *, devices: Sequence[Sequence[str]] | None = None) -> None:
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise RuntimeError(
-                "A script must start its search below `if __name__ == '__main__':` where edges run in processes, as "
-                "each of them imports it, too."
-            )
+        refuse_unguarded()
         if num_workers < 1:
             raise ValueError(f"`num_workers` must be at least 1, got {num_workers!r}.")
         if devices is not None and len(devices) != num_workers:
@@ -106,6 +125,23 @@ class ProcessExecutor(Executor):
         self._processes: set[Any] = set()
         self._threads: list[threading.Thread] = []
         self._is_closing = False
+
+    def check(self) -> None:
+        """Make sure that a process can be started, which imports the script of this one.
+
+        Raises:
+            WorkerDiedError: If it cannot.
+        """
+        process = self._context.Process(target=_nothing)
+        try:
+            process.start()
+            process.join()
+        except (EOFError, OSError):  # the server is gone that should have started it
+            failed = True
+        else:
+            failed = process.exitcode != 0
+        if failed:
+            raise WorkerDiedError(f"{_GUARD} Or it cannot be imported for another reason; its error is printed above.")
 
     @override
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":

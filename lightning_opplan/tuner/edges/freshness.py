@@ -1,0 +1,77 @@
+"""Whether what an experiment is made of is new: Trainers, modules and callbacks keep what a fit has left in them."""
+
+from copy import deepcopy
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from lightning.pytorch import Callback, LightningDataModule
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from lightning_opplan._lightning import callbacks_of
+from lightning_opplan.tuner.edges.recipe import Experiment
+
+__all__ = ["ensure_fresh"]
+
+_seen: WeakSet[Any] = WeakSet()
+_as_made: "WeakKeyDictionary[Callback, Callback | None]" = WeakKeyDictionary()
+
+
+def ensure_fresh(experiment: Experiment, own: list[Callback]) -> None:
+    """Refuse a module or Trainer that has been in an experiment before; replace such callbacks by copies.
+
+    Args:
+        experiment: The experiment, before its fit.
+        own: Callbacks that are made anew for every training.
+
+    Raises:
+        ValueError: If it has a module or Trainer of an experiment before, or a callback that cannot be copied.
+    """
+    for name, made in (("model", experiment.model), ("trainer", experiment.trainer)):
+        if made in _seen:
+            raise ValueError(
+                f"`{name}` must return a new {type(made).__name__} for every edge, got the same object again. "
+                f"Make it within the function, as `lambda **kw: {type(made).__name__}(…, **kw)`."
+            )
+        _seen.add(made)
+    data = experiment.data
+    if isinstance(data, LightningDataModule):
+        if data in _seen:
+            _warn_once(f"`data` returns the same {type(data).__name__} for every edge, with all that it remembers.")
+        _seen.add(data)
+    callbacks = callbacks_of(experiment.trainer)
+    for index, callback in enumerate(callbacks):
+        if callback in own:
+            continue
+        if callback not in _as_made:
+            _as_made[callback] = _copy(callback)
+            continue
+        as_made = _as_made[callback]
+        if as_made is None:
+            raise ValueError(
+                f"Callbacks must be made anew for every edge, got the same {type(callback).__name__} again, which "
+                "cannot be copied. Make it within the function that makes the Trainer."
+            )
+        callbacks[index] = deepcopy(as_made)
+    for logger in experiment.trainer.loggers:
+        if logger in _seen:
+            _warn_once(
+                f"All edges log to the same {type(logger).__name__}, over one another. Make it within the function "
+                "that makes the Trainer, with its folder: `lambda default_root_dir, **kw: …`."
+            )
+        _seen.add(logger)
+
+
+def _copy(callback: Callback) -> Callback | None:
+    try:
+        return deepcopy(callback)
+    except Exception:  # such as one that holds a lock or an open file
+        return None
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(sentence: str) -> None:
+    if sentence not in _warned:
+        _warned.add(sentence)
+        rank_zero_warn(sentence)
