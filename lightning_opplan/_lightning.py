@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+from lightning.pytorch.trainer.states import RunningStage, TrainerFn
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
@@ -20,7 +22,6 @@ __all__ = [
     "OpenCLI",
     "averaged_model",
     "callbacks_of",
-    "check_validation",
     "finish_loggers",
     "has_reached_a_limit",
     "is_last_batch",
@@ -33,6 +34,7 @@ __all__ = [
     "spawns_processes",
     "starts_processes",
     "state_key",
+    "validate_within_fit",
     "whole_epochs",
 ]
 
@@ -78,9 +80,28 @@ def whole_epochs(checkpoint: Mapping[str, Any]) -> int | None:
     return int(progress["processed"]) if progress["processed"] == progress["started"] else None
 
 
-def check_validation(trainer: Trainer) -> None:
-    """Validate within a fit before its first epoch, as Lightning does to see whether it works."""
-    trainer._run_sanity_check()
+def validate_within_fit(trainer: Trainer) -> dict[str, Any]:
+    """Validate in a fit, from ``on_train_start``, as `Trainer.validate` would; returns the metrics.
+
+    Model and data are those of the fit as they are, set up for it. Callbacks that follow a fit pass it over, and what
+    is random afterwards is as it would have been.
+    """
+    if not trainer.enable_validation:
+        return {}
+    loop, connector, state = trainer.validate_loop, trainer._logger_connector, trainer.state
+    before = state.fn, state.stage
+    # Metrics that were reset in inference mode could not be updated in the fit.
+    loop.inference_mode, loop.verbose = False, False
+    state.fn, state.stage = TrainerFn.VALIDATING, RunningStage.VALIDATING
+    try:
+        with isolate_rng():
+            connector.reset_metrics()
+            loop.run()
+            return dict(trainer.callback_metrics)
+    finally:
+        connector.reset_results()
+        connector.reset_metrics()
+        state.fn, state.stage = before
 
 
 # Callbacks and loggers

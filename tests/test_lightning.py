@@ -121,18 +121,27 @@ def test_checkpoints_of_whole_epochs_are_told_from_those_within(tmp_path, interv
     assert [private.whole_epochs(torch.load(file, weights_only=True)) for file in files] == expected
 
 
-def test_metrics_survive_a_validation_before_the_fit(tmp_path):
-    """Without: metrics that were reset in inference mode could not be updated in the fit, which validates without."""
-    modes = []
+def test_validation_within_a_fit_is_as_one_alone(tmp_path):
+    """Without: y₀ needed a validation of its own, before the fit, for which a DataModule may not be set up."""
+    seen = []
 
     class Watching(Scripted):
         def validation_step(self, batch, batch_idx):
-            modes.append(torch.is_inference_mode_enabled())
+            seen.append((self.trainer.state.fn, self.trainer.sanity_checking, torch.is_inference_mode_enabled()))
 
-    trainer = quiet_trainer(tmp_path, max_epochs=1)
-    private.keep_validation_trainable(trainer)
-    trainer.validate(Watching([0.1]), Points(), verbose=False)
-    assert modes == [False]
+    class First(Callback):
+        def on_train_start(self, trainer, pl_module):
+            before = torch.get_rng_state()
+            found = private.validate_within_fit(trainer)
+            assert float(found["val/acc"]) == pytest.approx(0.1)
+            assert torch.equal(torch.get_rng_state(), before)
+            assert trainer.training
+            assert not trainer.callback_metrics
+
+    trainer = quiet_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0, callbacks=[First()])
+    trainer.fit(Watching([0.1, 0.2]), Points())
+    assert seen == [("validate", False, False), ("fit", False, False), ("fit", False, False)]
+    assert float(trainer.callback_metrics["val/acc"]) == pytest.approx(0.2)
 
 
 def test_callbacks_of_a_trainer_can_be_removed(tmp_path):

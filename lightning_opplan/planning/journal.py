@@ -9,7 +9,7 @@ one is written.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -175,16 +175,22 @@ class Journal:
         except ValueError as error:
             raise JournalError(f"{self.file} has an edge that its graph has not: {error}") from error
 
-    def open(self, plan: PlanRecord, *, is_begun: bool = True, allow_changed_code: bool = False) -> "Search | Halving":
+    def open(
+        self,
+        plan: PlanRecord,
+        *,
+        allow_changed_code: bool = False,
+        replacing_plan: Callable[[str], None] | None = None,
+    ) -> "Search | Halving":
         """Start the journal of a plan, or go on with it.
 
+        A journal of another plan that knows of no edge yet is begun anew: it records nothing that could be lost.
         With another amount of its budget, the same search goes on.
 
         Args:
             plan: The plan.
-            is_begun: Whether an edge has begun that the journal does not know of yet. If it knows of none, and none
-                has begun, the journal of another plan is begun anew: nothing could be lost.
             allow_changed_code: Go on although the user's code has changed.
+            replacing_plan: Is told what has changed before a journal is begun anew.
 
         Returns:
             The search, where it stands.
@@ -199,13 +205,15 @@ class Journal:
         known, search = self.read()
         self._migrate(known)
         difference = first_difference(known.to_dict(), plan.to_dict())
-        if difference and not search.known and not is_begun:
+        if difference and not search.known:
+            if replacing_plan is not None:
+                replacing_plan(difference)
             self.file.unlink()
             return self.open(plan)
         if difference:
             raise JournalError(
                 f"{self.file} is the journal of another plan: {difference}. "
-                "Choose another directory, restore the configuration to go on with this one, or delete it."
+                "Choose another directory, or restore the configuration to go on with this one."
             )
         changed = known.changed_code(plan)
         if changed is not None and search.known and not allow_changed_code:

@@ -40,7 +40,13 @@ from lightning_opplan.tuner.edges.training import hushed, notices
 from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.executors.lock import FileLock
 from lightning_opplan.tuner.executors.placement import Placement, place, runs_here
-from lightning_opplan.tuner.executors.processes import EdgeExecutor, EdgeFuture, isolated, refuse_unguarded
+from lightning_opplan.tuner.executors.processes import (
+    EdgeExecutor,
+    EdgeFuture,
+    ProcessExecutor,
+    isolated,
+    refuse_unguarded,
+)
 from lightning_opplan.tuner.executors.worker import EdgeFailure, work
 from lightning_opplan.tuner.loop import EdgeError, EdgeListener, SearchLoop
 from lightning_opplan.tuner.shapes import check_shapes
@@ -181,6 +187,8 @@ def run_search(spec: SearchSpec) -> SearchResult:
         search = record.search(ranks.decide(lambda: _opened(journal, record, spec.options)))
         placement = place(spec.executor, spec.recipe, search, spec.dirpath)
         stack.enter_context(_ended_with_search(placement))
+        if isinstance(placement.executor, ProcessExecutor):
+            placement.executor.check()
         is_ranked = spec.kind not in ("deliver", "control")
         display = SearchDisplay(search, enabled=spec.options.progress and ranks.is_first, is_ranked=is_ranked)
         folders = EdgeFolders(spec.dirpath, search.edges)
@@ -367,8 +375,22 @@ def _late_start(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
 
 def _opened(journal: Journal, record: PlanRecord, options: SearchOptions) -> tuple[EdgeOutcome, ...]:
     """What is known in a folder, which has to be that of this plan."""
-    is_begun = any(journal.file.parent.glob("edges/*/resume/*.ckpt"))
-    return journal.open(record, is_begun=is_begun, allow_changed_code=options.allow_changed_code).known
+
+    def set_aside(difference: str) -> None:
+        """Keep what an edge of another plan has trained without an end."""
+        edges = journal.file.parent / "edges"
+        if any(edges.glob("*/resume/*.ckpt")):
+            number = 1
+            while (kept := edges.with_name(f"edges-before-{number}")).exists():
+                number += 1
+            edges.rename(kept)
+            rank_zero_warn(
+                f"The plan has changed ({difference}), and none of its edges had finished: it is begun anew. What "
+                f"they had trained is kept in {kept}."
+            )
+
+    search = journal.open(record, allow_changed_code=options.allow_changed_code, replacing_plan=set_aside)
+    return search.known
 
 
 def _lock(folder: Path, stack: ExitStack) -> None:

@@ -54,7 +54,8 @@ def check_shapes(recipe: Recipe, graph: TransitionGraph) -> None:
         name = next(name for name in [*before, *after] if before.get(name) != after.get(name))
         raise ValueError(
             f"The weights of one state must fit the model of the next, but {name!r} is {_said(before.get(name))} in "
-            f"{parent!r} and {_said(after.get(name))} in {child!r}. A setting must not change the network's shape."
+            f"{parent!r} and {_said(after.get(name))} in {child!r}. A setting must not change the shape of the "
+            "network."
         )
 
 

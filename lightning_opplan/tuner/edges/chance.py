@@ -1,7 +1,6 @@
 """What a network is worth that always predicts the frequencies of the classes."""
 
 import math
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_opplan._lightning import check_validation
+from lightning_opplan._lightning import validate_within_fit
 from lightning_opplan.tuner.edges.answers import answering
 from lightning_opplan.tuner.edges.meter import tensors_of
 
@@ -17,11 +16,10 @@ __all__ = ["MeasureChance"]
 
 
 class MeasureChance(Callback):
-    """Validate, before a fit, with the logarithms of the classes' frequencies in the place of what `forward` returns.
+    """Validate, before a first epoch, with the logarithms of the classes' frequencies in the place of the scores.
 
     So it holds for whatever metric the module logs, accuracies over several ranks and losses among them. Where
-    validation does not call the module itself, it is the value of the untrained network. It is done in Lightning's
-    check of the validation, whose metrics are logged nowhere.
+    validation does not call the module itself, it is the value of the untrained network.
 
     Args:
         monitor: The metric.
@@ -33,45 +31,32 @@ class MeasureChance(Callback):
     def __init__(self, monitor: str) -> None:
         self.monitor = monitor
         self.value: float | None = None
-        self._labels: list[Tensor] = []
+        self._labels: list[Tensor] | None = None
         self._width = 0
-        self._shares: Tensor | None = None
-        self._answers = ExitStack()
 
     @override
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit" and trainer.ckpt_path is None:
-            trainer.num_sanity_val_steps = float("inf")  # as Lightning has it for -1
-
-    @override
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        shares = self._shares
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.ckpt_path is not None:
+            return
+        self._labels = []
+        with answering(pl_module, self._look):
+            validate_within_fit(trainer)
+        shares, self._labels = self._shares(self._labels, trainer), None
         if shares is None:
-            self._answers.enter_context(answering(pl_module, self._look))
-        else:
-            self._answers.enter_context(answering(pl_module, lambda scores: shares.log().expand_as(scores)))
+            return
+        with answering(pl_module, lambda scores: shares.log().expand_as(scores)):
+            metric = validate_within_fit(trainer).get(self.monitor)
+        value = float(trainer.strategy.broadcast(math.nan if metric is None else float(metric)))
+        self.value = value if math.isfinite(value) else None
 
     @override
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if trainer.sanity_checking and self._shares is None:
+        if self._labels is not None:
             # The first whole numbers that a batch has, one per sample.
             whole = (t for t in tensors_of(batch) if t.ndim == 1 and not (t.is_floating_point() or t.is_complex()))
             self._labels += [tensor.long() for tensor in (next(whole, None),) if tensor is not None]
-
-    @override
-    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._answers.close()
-        if self._shares is None:
-            self._shares = self._found(trainer)
-            self._labels.clear()
-            if self._shares is not None:
-                check_validation(trainer)
-            return
-        metric = trainer.callback_metrics.get(self.monitor)
-        value = float(trainer.strategy.broadcast(math.nan if metric is None else float(metric)))
-        self.value = value if math.isfinite(value) else None
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -86,9 +71,9 @@ class MeasureChance(Callback):
             self._width = scores.shape[1]
         return scores
 
-    def _found(self, trainer: Trainer) -> Tensor | None:
+    def _shares(self, seen: list[Tensor], trainer: Trainer) -> Tensor | None:
         """The share of every class, on all devices; one that was not seen counts a little."""
-        labels, width = torch.cat(self._labels) if self._labels else torch.zeros(0, dtype=torch.long), self._width
+        labels, width = torch.cat(seen) if seen else torch.zeros(0, dtype=torch.long), self._width
         is_sound = bool(len(labels)) and width > 1 and 0 <= int(labels.min()) <= int(labels.max()) < width
         if not trainer.strategy.broadcast(is_sound):
             return None

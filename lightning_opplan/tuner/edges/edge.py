@@ -50,7 +50,7 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
     meter, chance = Meter(), MeasureChance(job.monitor)
     callbacks = [meter, *([] if listener is None else [_Listen(job.edge, stopping, listener)])]
     if job.arm is not None and job.arm.measures_chance:
-        callbacks.append(chance)
+        callbacks.insert(0, chance)  # what it takes is not the price of an epoch
     trainer = train(job.training, recipe, ranks, stopping, callbacks=callbacks)
     has_value = any(epoch > 0 for epoch, _ in stopping.points) or (
         job.stage is not None and job.stage.value is not None

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
-from lightning_opplan._lightning import has_reached_a_limit, limit_epochs
+from lightning_opplan._lightning import has_reached_a_limit, limit_epochs, validate_within_fit
 from lightning_opplan.callbacks import KneeStopping
 from lightning_opplan.callbacks.saving import save_checkpoint
 from lightning_opplan.planning.knee import KneeDecision
@@ -69,15 +69,15 @@ class UntilKnee(KneeStopping):
         self.unlearned = state_dict.get("unlearned")
 
     @override
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._measures_start and trainer.ckpt_path is None:
-            trainer.num_sanity_val_steps = float("inf")  # as Lightning has it for -1
+            self._measure_start(trainer)
+        super().on_train_start(trainer, pl_module)
+        self._pause_after(trainer, trainer.current_epoch)
 
-    @override
-    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take y₀; an untrained classifier is worth 0 in the paper, and here where that is not too good."""
-        metric = trainer.callback_metrics.get(self.monitor) if self._measures_start else None
+    def _measure_start(self, trainer: Trainer) -> None:
+        """Measure y₀; an untrained classifier is worth 0 in the paper, and here where that is not too good."""
+        metric = validate_within_fit(trainer).get(self.monitor)
         value = float(trainer.strategy.broadcast(math.nan if metric is None else float(metric)))
         if not math.isfinite(value):
             return  # if it is never logged, the first validation of an epoch says so
@@ -86,11 +86,6 @@ class UntilKnee(KneeStopping):
             if self.mode == "max":
                 value = min(value, 0.0)
         self.initial_value = value
-
-    @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        self._pause_after(trainer, trainer.current_epoch)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

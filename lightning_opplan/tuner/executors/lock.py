@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -69,6 +70,8 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._note.unlink(missing_ok=True)
+        with suppress(OSError):  # where a file that is open cannot be deleted, it stays
+            self.file.unlink()
         self._lock.release()
 
     def _known(self) -> dict[str, str]:

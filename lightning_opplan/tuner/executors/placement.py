@@ -181,9 +181,7 @@ def _engine(
         groups = None
         if gpus is not None:
             groups = [gpus[start * per_edge : (start + 1) * per_edge] for start in range(workers)]
-        processes = ProcessExecutor(workers, devices=groups)
-        processes.check()
-        return processes
+        return ProcessExecutor(workers, devices=groups)
     if options.name == "ray":
         return RayExecutor(options.address, num_cpus=options.cpus_per_edge, num_gpus=num_gpus)
     if options.name == "dask":

@@ -7,15 +7,16 @@ from torch.nn import functional
 
 from lightning_opplan.data import DemoDataModule
 from lightning_opplan.modules import VideoClassifier
-from lightning_opplan.tuner.edges.chance import value_of_chance
-from lightning_opplan.tuner.edges.recipe import Experiment
+from lightning_opplan.tuner.edges.chance import MeasureChance
 from tests.helpers import budgeted, toy
 
 TRAINER = partial(Trainer, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
 
 
 def chance(model, data, monitor):
-    return value_of_chance(Experiment(trainer=TRAINER(), model=model, data=data), monitor)
+    measure = MeasureChance(monitor)
+    TRAINER(max_epochs=1, limit_train_batches=1, callbacks=[measure], num_sanity_val_steps=0).fit(model, data)
+    return measure.value
 
 
 def shares():
@@ -68,8 +69,11 @@ def test_without_scores_of_classes_there_is_none():
         def forward(self, points):
             return self.network(points)[:, 0]
 
+        def training_step(self, batch, batch_idx):
+            return functional.mse_loss(self(batch[0]), batch[1].float())
+
         def validation_step(self, batch, batch_idx):
-            self.log("val/loss", functional.mse_loss(self(batch[0]), batch[1].float()))
+            self.log("val/loss", self.training_step(batch, batch_idx))
 
     assert chance(Regression(), budgeted.Points(), "val/loss") is None
     assert chance(toy.Classifier(), toy.Quadrants(), "val/score") is None  # it does not call itself

@@ -38,11 +38,16 @@ def test_checkpoints_from_within_an_epoch_are_passed_over(tmp_path):
     assert newest_checkpoint(tmp_path) == (str(whole), 3)
 
 
-def test_checkpoint_with_unsafe_objects_is_kept_and_named(tmp_path):
-    torch.save({"hyper_parameters": {"folder": tmp_path}}, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match="holds objects that are not loaded for safety"):
-        newest_checkpoint(tmp_path)
-    assert (tmp_path / "a.ckpt").exists()
+def test_own_checkpoint_may_hold_anything(tmp_path):
+    file = checkpoint(tmp_path / "a.ckpt", 3, age=0)
+    torch.save({**torch.load(file), "hyper_parameters": {"folder": tmp_path}}, file)
+    assert newest_checkpoint(tmp_path) == (str(file), 3)
+
+
+def test_furthest_checkpoint_wins_whatever_a_copy_made_of_the_times(tmp_path):
+    checkpoint(tmp_path / "a.ckpt", 3, age=0)
+    furthest = checkpoint(tmp_path / "b.ckpt", 4, age=9)
+    assert newest_checkpoint(tmp_path) == (str(furthest), 4)
 
 
 def test_no_checkpoint_means_the_beginning(tmp_path):
