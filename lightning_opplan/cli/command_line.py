@@ -180,10 +180,8 @@ class OpplanCLI(OpenCLI):
             return
         self.result = tuner.search()
         if self._is_first():
-            folder = tuner.spec.dirpath
-            say(
-                f"Path:    {os.path.relpath(folder / 'path.yaml')}\nReport:  {os.path.relpath(folder / 'report.html')}"
-            )
+            folder = Path(options.dirpath)
+            say(f"Path:    {folder / 'path.yaml'}\nReport:  {folder / 'report.html'}")
 
     def grid(self) -> None:
         """Train the hand-tuned grid; `result` holds the best of its trainings."""

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -111,7 +112,7 @@ def write_demo_videos(folder: str | os.PathLike[str], *, num_train: int, num_tes
     folder = Path(folder)
     recipe = {"format": _FORMAT, "num_train": num_train, "num_test": num_test, "seed": seed}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(
+    with _locked(
         folder.with_name(f".{folder.name}.lock")
     ):  # edges side by side find the videos missing at the same moment
         mark = folder / "recipe.json"
@@ -139,6 +140,16 @@ def write_demo_videos(folder: str | os.PathLike[str], *, num_train: int, num_tes
             folder.rmdir()
         unfinished.rename(folder)
         return folder
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Wait until no other process holds a lock, and leave no file of it."""
+    with FileLock(file):
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def _encode(file: Path, pictures: Iterator[Picture], rate: int) -> None:

@@ -437,7 +437,7 @@ def _(folder):
     with pytest.raises(RuntimeError, match="stop here"):
         fit(folder, knee(), keeper("theirs"), Fails())
     again = knee()
-    fit(folder, again, ckpt_path=str(folder / "theirs" / "stopped.ckpt"))
+    fit(folder, again, keeper("theirs"), ckpt_path=str(folder / "theirs" / "stopped.ckpt"))
     assert again.knee_epoch == PEAK
 
 
