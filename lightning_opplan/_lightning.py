@@ -200,9 +200,15 @@ class OpenCLI(LightningCLI):
         return given
 
     def instantiate_group(self, key: str) -> Any:
-        """Instantiate one entry of the configuration of this subcommand and no other."""
+        """Instantiate one entry of the configuration of this subcommand and no other: ``"data"``, or one of our own."""
         alone: Any = Namespace
-        return self.parser_of_command.instantiate_classes(alone({key: self.value_of(key)}))[key]
+        # A parser with more would make the other entries, too, from whatever they have as defaults.
+        parser = LightningArgumentParser()
+        if key == "data":
+            parser.add_lightning_class_args(self._datamodule_class, key, subclass_mode=self.subclass_mode_data)
+        else:
+            self.add_own_arguments(parser)
+        return parser.instantiate_classes(alone({key: self.value_of(key)}))[key]
 
     @property
     def parser_of_command(self) -> LightningArgumentParser:

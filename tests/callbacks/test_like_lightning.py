@@ -437,7 +437,8 @@ def _(folder):
     with pytest.raises(RuntimeError, match="stop here"):
         fit(folder, knee(), keeper("theirs"), Fails())
     again = knee()
-    fit(folder, again, keeper("theirs"), ckpt_path=str(folder / "theirs" / "stopped.ckpt"))
+    with pytest.warns(UserWarning, match="exists and is not empty"):  # that of their callback
+        fit(folder, again, keeper("theirs"), ckpt_path=str(folder / "theirs" / "stopped.ckpt"))
     assert again.knee_epoch == PEAK
 
 

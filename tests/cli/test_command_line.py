@@ -150,6 +150,7 @@ def test_validation_leaves_no_configuration_behind(config):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")  # of checkpoints
 def test_configuration_in_the_current_folder_is_not_written_over(config, tmp_path):
     shutil.copy(config(plan__graph=SHORT), "config.yaml")
     before = Path("config.yaml").read_text()
