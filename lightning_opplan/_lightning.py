@@ -200,7 +200,7 @@ class OpenCLI(LightningCLI):
         return given
 
     def instantiate_group(self, key: str) -> Any:
-        """Instantiate one entry of the configuration of this subcommand and no other: ``"data"``, or one of our own."""
+        """Instantiate ``"data"``, or an entry of our own, from the configuration of this subcommand, and no other."""
         alone: Any = Namespace
         # A parser with more would make the other entries, too, from whatever they have as defaults.
         parser = LightningArgumentParser()

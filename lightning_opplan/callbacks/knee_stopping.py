@@ -279,7 +279,8 @@ class KneeStopping(Checkpoint):
             return
         decision = self._decide(trainer)
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
-        if not self._is_mode_given and len(self._points) > 2 and self.knee_epoch == self._points[0][0]:
+        values = [value for epoch, value in self._points if epoch > 0 and value is not None]
+        if not self._is_mode_given and len(values) > 2 and values[0] == max(values) > min(values):
             self._warn_once(
                 "mode",
                 f"{self.monitor!r} was best at its first validation. `KneeStopping` took higher for better "

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from lightning_opplan.planning.search import Search
 __all__ = ["INK", "OTHER", "PATH", "STYLE", "curve_figure", "graph_figure", "svg_of"]
 
 PATH, OTHER, FAINT, INK, POINTS = "#c0392b", "#5d6d7e", "#c8d0d8", "#1c2833", "#2471a3"
+_LONGEST: Final = 22  # letters in a line of a state
 STYLE: Final[Any] = {
     "font.size": 9,
     "svg.fonttype": "none",
@@ -63,7 +65,7 @@ def graph_figure(search: Search, *, chosen: Collection[Edge]) -> str:
         for state, (x, y) in places.items():
             is_final = state in graph.finals.values()
             axes.text(
-                x, y, state.replace("/", "\n"), ha="center", va="center", fontsize=8.5, zorder=5,
+                x, y, _label(state), ha="center", va="center", fontsize=8.5, zorder=5,
                 color=PATH if state in on_path else INK, fontweight="bold" if state in on_path else "normal",
                 bbox={
                     "boxstyle": "round,pad=0.35", "facecolor": "#fdedec" if state in on_path else "white",
@@ -194,9 +196,16 @@ def _middle(edge: Edge, places: Mapping[str, tuple[float, float]], bend: float) 
     return (x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2
 
 
+def _label(state: str) -> str:
+    parts = (part if len(part) <= _LONGEST else f"{part[: _LONGEST - 1]}…" for part in state.split("/"))
+    return "\n".join(parts)
+
+
 def svg_of(figure: Figure) -> str:
     """Return a figure as an SVG element."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser that shows it may have the letter
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]

@@ -328,8 +328,8 @@ def _warnings(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
 
     def warning(outcome: EdgeOutcome) -> str | None:
         nonlocal is_doubted
-        first = next((epoch for epoch, _ in outcome.curve if epoch > 0), 0.0)
-        is_falling = len(outcome.curve) > 2 and outcome.knee_epoch <= first and outcome.edge.parent == START
+        values = [value for epoch, value in outcome.curve if epoch > 0 and value is not None]
+        is_falling = len(values) > 2 and values[0] == max(values) > min(values) and outcome.edge.parent == START
         if is_doubted and is_falling and spec.arms is None and not outcome.is_paused:
             is_doubted = False
             return (

@@ -1,5 +1,7 @@
+import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,9 @@ import yaml
 from lightning_opplan import OptimizationPath
 from lightning_opplan.cli import OpplanCLI, main
 from lightning_opplan.planning.journal import Journal
+from tests.helpers import toy
 from tests.helpers.config import CONFIG
+from tests.helpers.scripted import PROJECT
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +178,73 @@ def test_own_script_with_fixed_classes(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_commands_that_are_printed_can_be_typed(tmp_path, monkeypatch, capsys):
+    """Of a script with fixed classes, in a folder with spaces, and with words of a shell in it."""
+    script = tmp_path / "my train.py"
+    script.write_text(
+        "from lightning_opplan.cli import OpplanCLI\n"
+        "from tests.helpers.toy import Classifier, Quadrants\n"
+        "class Tested(Classifier):\n"
+        "    def test_step(self, batch, batch_idx):\n"
+        "        self.log('test/score', 1.0)\n"
+        "class Data(Quadrants):\n"
+        "    test_dataloader = Quadrants.val_dataloader\n"
+        "if __name__ == '__main__':\n    OpplanCLI(Tested, Data)\n"
+    )
+    run_script(script, {**CONFIG, "model": {}, "data": {}, "plan": {**CONFIG["plan"], "graph": SHORT}}, monkeypatch)
+    path = str(tmp_path / "run" / "path.yaml")
+    run_script(script, None, monkeypatch, "follow", "--path", path)
+    (printed,) = re.findall(r"Test: +(.*)", capsys.readouterr().out)
+    program, *words = shlex.split(printed)
+    assert (program, Path(words[0]).resolve()) == ("python", script)
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(words[0], run_name="__main__")
+    assert "test/score" in capsys.readouterr().out
+
+
+@pytest.mark.process
+def test_classes_in_the_current_folder_are_found(config, tmp_path):
+    Path("my_script.py").write_text("from tests.helpers.toy import Classifier as Mine, Quadrants\n")
+    file = config(model={"class_path": "my_script.Mine"}, plan__graph=SHORT)
+    program = Path(sys.executable).with_name("opplan")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    result = subprocess.run([program, "plan", "--config", file], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "path.yaml").is_file()
+
+
+class WithLoaders(toy.Classifier):
+    def train_dataloader(self):
+        return self.loaders().train_dataloader()
+
+    def val_dataloader(self):
+        return self.loaders().val_dataloader()
+
+    def loaders(self):
+        data = toy.Quadrants()
+        data.setup("fit")
+        return data
+
+
+@pytest.mark.slow
+def test_model_with_loaders_of_its_own_needs_no_data(config):
+    content = yaml.safe_load(Path(config(plan__graph=SHORT)).read_text())
+    del content["data"]
+    content["model"] = {"class_path": "tests.cli.test_command_line.WithLoaders"}
+    Path("config.yaml").write_text(yaml.safe_dump(content))
+    assert len(main(["plan", "--config", "config.yaml"]).result.outcomes) == 2
+
+
+def test_key_as_it_stands_in_the_file_gets_the_right_one_as_a_hint(config, capsys):
+    graph = {"axes": [{"name": "rate", "settings": [{"model.init_args.lr": 0.1}]}]}
+    said = fails(capsys, "plan", "--config", config(plan__graph=graph))
+    assert said == (
+        "opplan: A setting must name hyper-parameters of the configuration, got 'model.init_args.lr'. "
+        "Did you mean 'model.lr'?\n"
+    )
+
+
+@pytest.mark.slow
 def test_optimizers_of_the_command_line_are_planned_over(tmp_path, monkeypatch):
     """LightningCLI's automatic optimizers work, and their arguments can be those of a state."""
     script = tmp_path / "train.py"
@@ -190,11 +261,12 @@ def test_optimizers_of_the_command_line_are_planned_over(tmp_path, monkeypatch):
     run_script(script, {**content, "plan": {**content["plan"], "graph": {"axes": axes}}}, monkeypatch)
 
 
-def run_script(script, content, monkeypatch):
-    """Plan by a script of a user's own."""
+def run_script(script, content, monkeypatch, command="plan", *further):
+    """Plan, or do something else, by a script of a user's own."""
     config, run = script.with_name("config.yaml"), script.with_name("run")
-    config.write_text(yaml.safe_dump(content))
-    words = ["plan", "--config", str(config), "--plan.dirpath", str(run)]
+    if content is not None:
+        config.write_text(yaml.safe_dump(content))
+    words = [command, "--config", str(config), "--plan.dirpath", str(run), *further]
     monkeypatch.setattr(sys, "argv", [str(script), *words])
     runpy.run_path(str(script), run_name="__main__")
     OptimizationPath.load(run / "path.yaml")

@@ -55,7 +55,7 @@ class Series:
 
 
 class Forecaster(LightningModule):
-    def __init__(self, encoders, loss, hidden=8, learning_rate=0.03, scale=np.float64(1.0), dataset_parameters=None):
+    def __init__(self, encoders, loss, hidden=8, learning_rate=0.03, scale=1.0, dataset_parameters=None):
         super().__init__()
         self.save_hyperparameters()
         self.dataset_parameters = dataset_parameters
