@@ -6,7 +6,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["OpplanError", "checked_choice", "checked_names", "first_difference", "is_of_package", "suggestion"]
+__all__ = [
+    "OpplanError",
+    "checked_choice",
+    "checked_names",
+    "checked_numbers",
+    "first_difference",
+    "is_of_package",
+    "suggestion",
+]
 
 _MISTAKES: Final = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
 """Errors that are raised by no sentence of ours."""
@@ -43,6 +51,14 @@ def checked_names(argument: str, given: Iterable[str], valid: Iterable[str]) -> 
     for name in given:
         if name not in valid:
             raise ValueError(f"`{argument}` must name options it has, got {name!r}. {suggestion(str(name), valid)}")
+
+
+def checked_numbers(given: object, *names: str) -> None:
+    """Raise a `ValueError` for the first of some attributes that is neither a number nor ``None``."""
+    for name in names:
+        value = getattr(given, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"`{name}` must be a number, got {value!r}.")
 
 
 def first_difference(known: Any, given: Any, key: str = "") -> str | None:

@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 from scipy.stats import f as f_distribution
 
-from lightning_opplan.messages import checked_choice
+from lightning_opplan.messages import checked_choice, checked_numbers
 from lightning_opplan.planning.curves import CurveFit, Family, Mode, fit_curve, num_parameters
 from lightning_opplan.planning.outliers import is_outlier
 from lightning_opplan.planning.posterior import CurvePosterior
@@ -111,6 +111,9 @@ class KneeRule:
     rule: StopRule = "paper"
 
     def __post_init__(self) -> None:
+        checked_numbers(
+            self, "patience", "confirm", "min_points", "min_delta", "max_risk", "min_gain", "horizon", "wait"
+        )
         checked_choice("curve", self.curve, get_args(Family))
         checked_choice("rule", self.rule, get_args(StopRule))
         if self.wait is not None and not 0 <= self.wait < math.inf:

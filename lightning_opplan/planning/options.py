@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
-from lightning_opplan.messages import checked_choice
+from lightning_opplan.messages import checked_choice, checked_numbers
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Axis, Setting, TransitionGraph
 from lightning_opplan.planning.hand_tuned import EPOCHS
@@ -151,6 +151,7 @@ class BudgetOptions:
     moves: int = 0
 
     def __post_init__(self) -> None:
+        checked_numbers(self, *get_args(Unit), "search_share", "arms", "eta", "moves")
         given = {unit: getattr(self, unit) for unit in get_args(Unit) if getattr(self, unit) is not None}
         if len(given) != 1 or not next(iter(given.values())) > 0:
             raise ValueError(
@@ -224,6 +225,7 @@ class SearchOptions:
     allow_changed_code: bool = False
 
     def __post_init__(self) -> None:
+        checked_numbers(self, "start_value", "beam", "max_epochs_per_edge", "max_gpu_hours", "num_threads")
         checked_choice("preset", self.preset, PRESETS)
         checked_choice("value", self.value, get_args(ValueKind))
         for name in ("beam", "max_epochs_per_edge", "num_threads"):
@@ -292,6 +294,7 @@ class ExecutorOptions:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        checked_numbers(self, "num_workers", "devices_per_edge", "cpus_per_edge", "max_restarts")
         checked_choice("executor.name", self.name, EXECUTORS)
         for name in ("num_workers", "cpus_per_edge"):
             number = getattr(self, name)

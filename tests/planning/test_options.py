@@ -1,7 +1,14 @@
 import pytest
 
 from lightning_opplan.planning.knee import KneeRule
-from lightning_opplan.planning.options import AxisOptions, DeliveryOptions, GraphOptions, SearchOptions
+from lightning_opplan.planning.options import (
+    AxisOptions,
+    BudgetOptions,
+    DeliveryOptions,
+    ExecutorOptions,
+    GraphOptions,
+    SearchOptions,
+)
 
 LOW, HIGH, LONG = {"clip": 16, "model.lr": 0.01}, {"clip": 16, "model.lr": 0.1}, {"clip": 32, "model.lr": 0.1}
 
@@ -38,3 +45,18 @@ def test_choices_need_a_budget():
 def test_a_delivery_has_members():
     with pytest.raises(ValueError, match="`delivery.members` must be at least 1"):
         DeliveryOptions(members=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: KneeRule(patience="5"), "patience"),
+        (lambda: SearchOptions(beam=True), "beam"),
+        (lambda: BudgetOptions(epochs="600"), "epochs"),
+        (lambda: ExecutorOptions(num_workers="2"), "num_workers"),
+    ],
+    ids=["knee", "search", "budget", "executor"],
+)
+def test_numbers_must_be_numbers(make, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be a number, got"):
+        make()

@@ -19,6 +19,7 @@ from lightning_opplan import (
     OptimizationPath,
     PathSearchTuner,
     SearchResult,
+    SearchSpace,
     TransitionGraph,
 )
 from lightning_opplan.planning.journal import JournalError
@@ -256,6 +257,17 @@ def test_epochs_of_a_stream_are_validations_in_search_and_follow(tmp_path):
     assert len(steps) == 8 * 3
 
 
+def test_search_that_pauses_needs_epochs_of_a_stream(tmp_path):
+    search = PathSearchTuner(
+        SearchSpace(choices={"model.lr": [0.1, 0.01]}), monitor="val/acc", mode="max", progress=False,
+        model=lambda lr=0.1: Scripted(rise_and_fall(8), lr=lr), budget={"epochs": 40}, dirpath=tmp_path / "run",
+        data=lambda: (DataLoader(Numbers()), Points().val_dataloader()),
+        trainer=lambda callbacks=(), **kw: quiet_trainer(tmp_path, callbacks=callbacks, val_check_interval=3, **kw),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="must know where epochs end, got a stream without a length"):
+        search.search()
+
+
 # Paths
 
 
@@ -303,6 +315,11 @@ def test_states_whose_weights_do_not_fit_are_found_before_anything_is_trained(tm
 def test_states_that_never_hand_over_may_differ(tmp_path):
     graph = TransitionGraph({"a": {"model.width": 4}, "b": {"model.width": 6}}, [("start", "a"), ("start", "b")])
     assert len(tuner(tmp_path, graph=graph).search().outcomes) == 2
+
+
+def test_argument_that_no_setting_gives_is_found_before_anything_is_trained(tmp_path):
+    with pytest.raises(ValueError, match="`model` must have a default for `width`, or every setting a value, got"):
+        tuner(tmp_path, model=lambda lr, width: toy.Classifier(lr, width)).search()
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), Thing()], ids=["inf", "nan", "object"])

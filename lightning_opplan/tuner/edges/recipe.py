@@ -101,15 +101,27 @@ class FactoryRecipe:
     def check(self, settings: Iterable[Setting]) -> None:
         """See `Recipe`."""
         valid: list[str] = []
+        required: list[str] = []
         open_prefixes = []
         for name in self._named:
             parameters = inspect.signature(getattr(self, name)).parameters.values()
             named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
             valid += [f"{name}.{parameter}" for parameter in named]
+            required += [
+                f"{name}.{p.name}"
+                for p in parameters
+                if p.name in named and p.default is p.empty and p.name not in ("callbacks", "default_root_dir")
+            ]
             if any(p.kind == p.VAR_KEYWORD for p in parameters):
                 open_prefixes.append(f"{name}.")
         for setting in settings:
             check_setting_keys(setting, valid, open_prefixes=tuple(open_prefixes))
+            lacking = [key for key in required if key not in setting]
+            if lacking:
+                target, _, argument = lacking[0].partition(".")
+                raise ValueError(
+                    f"`{target}` must have a default for `{argument}`, or every setting a value, got {dict(setting)!r}."
+                )
             for key in ("trainer.callbacks", "trainer.default_root_dir"):
                 if key in setting:
                     raise ValueError(f"`{key}` must be left to the tuner, got a setting that changes it.")

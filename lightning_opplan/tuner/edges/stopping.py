@@ -70,10 +70,18 @@ class UntilKnee(KneeStopping):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._job.until is not None and math.isinf(trainer.num_training_batches) and self._has_interval(trainer):
+            raise ValueError(
+                "A search that pauses trainings, with a budget or the preset 'fast', must know where epochs end, got "
+                "a stream without a length. Give it epochs, with `limit_train_batches`."
+            )
         if self._measures_start and trainer.ckpt_path is None:
             self._measure_start(trainer)
         super().on_train_start(trainer, pl_module)
         self._pause_after(trainer, trainer.current_epoch)
+
+    def _has_interval(self, trainer: Trainer) -> bool:
+        return isinstance(trainer.val_check_interval, int) and not isinstance(trainer.val_check_interval, bool)
 
     def _measure_start(self, trainer: Trainer) -> None:
         """Measure y₀; an untrained classifier is worth 0 in the paper, and here where that is not too good."""
