@@ -120,7 +120,8 @@ class FactoryRecipe:
             if lacking:
                 target, _, argument = lacking[0].partition(".")
                 raise ValueError(
-                    f"`{target}` must have a default for `{argument}`, or every setting a value, got {dict(setting)!r}."
+                    f"`{target}` must have a default for `{argument}`, or every setting a value, got "
+                    f"{dict(setting)!r}."
                 )
             for key in ("trainer.callbacks", "trainer.default_root_dir"):
                 if key in setting:
