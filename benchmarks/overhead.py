@@ -1,6 +1,7 @@
 """What the search itself takes: beside a bare Trainer.fit, in memory over many edges, and beside the scheduling bound.
 
 python benchmarks/overhead.py                # seconds per edge beyond a bare fit, and memory over 200 edges
+python benchmarks/overhead.py --callback 400 # validations with KneeStopping, and with Lightning's own callbacks
 python benchmarks/overhead.py --sleep 4      # wall time of sleeping edges on 1, 2, 4 and 8 workers
 """
 
@@ -9,13 +10,15 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -109,6 +112,50 @@ def print_overhead(num_edges: int) -> None:
     print(f"memory over {num_edges} edges: {first:.0f} MiB in the second quarter, {end:.0f} MiB in the last")
 
 
+def print_callback(num_validations: int, repetitions: int = 5) -> None:
+    """Fits with `KneeStopping` beside `EarlyStopping` with `ModelCheckpoint`, in turns, on a noisy rising curve.
+
+    `KneeStopping` writes a checkpoint per validation, as `ModelCheckpoint` does with `save_last`.
+    """
+    torch.set_num_threads(1)
+    draw = torch.Generator().manual_seed(0)
+    time_ = torch.arange(1, num_validations + 1)
+    values = (
+        1 - torch.exp(-time_ / (num_validations / 3)) + 0.01 * torch.randn(num_validations, generator=draw)
+    ).tolist()
+
+    class Scripted(Model):
+        def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+            self.log("val/acc", values[self.trainer.current_epoch])
+
+    makes: dict[str, Callable[[str], list[Callback]]] = {
+        "EarlyStopping, ModelCheckpoint": lambda folder: [
+            EarlyStopping("val/acc", mode="max", patience=num_validations),
+            ModelCheckpoint(folder, monitor="val/acc", mode="max"),
+        ],
+        "the same with save_last": lambda folder: [
+            EarlyStopping("val/acc", mode="max", patience=num_validations),
+            ModelCheckpoint(folder, monitor="val/acc", mode="max", save_last=True),
+        ],
+        "KneeStopping": lambda folder: [KneeStopping("val/acc", mode="max", patience=num_validations, dirpath=folder)],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in makes}
+    with tempfile.TemporaryDirectory() as place, hushed():
+        for number in range(repetitions + 1):
+            for name, make in makes.items():
+                trainer = Trainer(
+                    accelerator="cpu", logger=False, max_epochs=num_validations, enable_progress_bar=False,
+                    callbacks=make(f"{place}/{name}/{number}"), enable_model_summary=False, num_sanity_val_steps=0,
+                )  # fmt: skip
+                started = time.monotonic()
+                trainer.fit(Scripted(), Data())
+                seconds[name].append(time.monotonic() - started)
+    medians = [statistics.median(times[1:]) for times in seconds.values()]
+    print(f"{num_validations} validations, median of {repetitions}")
+    for name, median in zip(seconds, medians, strict=True):
+        print(f"{name}: {median:.2f} s; KneeStopping to it: {medians[-1] / median:.2f}")
+
+
 def print_sleeping(seconds: float, counts: list[int]) -> None:
     """Wall time of whole searches over equal edges, beside the bound by the length of one edge."""
     branches = {"a": {"trainer.log_every_n_steps": 1}, "b": {"trainer.log_every_n_steps": 2}}
@@ -140,10 +187,13 @@ def main() -> None:
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edges", type=int, default=200)
+    parser.add_argument("--callback", type=int, help="Validations.")
     parser.add_argument("--sleep", type=float, help="Seconds that an edge sleeps.")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8])
     options = parser.parse_args()
-    if options.sleep is None:
+    if options.callback:
+        print_callback(options.callback)
+    elif options.sleep is None:
         print_overhead(options.edges)
     else:
         print_sleeping(options.sleep, options.workers)
