@@ -20,9 +20,11 @@ import lightning_opplan.modules  # noqa: F401 - so that a config can name the cl
 from lightning_opplan._lightning import OpenCLI
 from lightning_opplan.cli.commands import Commands
 from lightning_opplan.cli.recipe import ConfigRecipe
+from lightning_opplan.cli.tools import TOOLS
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.cache_command import write_cache
 from lightning_opplan.files import local_folder, parse_yaml
+from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.options import GraphOptions, PlanOptions
@@ -61,6 +63,20 @@ _OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study",
 _OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
 _WITH_ENSEMBLES: Final = ("test", "predict")
+
+
+def _settled(path: OptimizationPath, graph: TransitionGraph, taken: str | None) -> OptimizationPath:
+    """The path with the settings of the graph, or of its own where that is what is wanted."""
+    differences = path.differences(graph)
+    if taken == "file":
+        return path
+    if differences and taken is None:
+        more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+        raise ValueError(
+            f"The path has other settings than `plan.graph`: {differences[0]}{more}. Say which to take: "
+            "`--take_settings graph` or `--take_settings file`."
+        )
+    return path.transferred(graph)
 
 
 class SaveConfigOfFit(SaveConfigCallback):
@@ -110,7 +126,7 @@ class OpplanCLI(OpenCLI):
     def subcommands() -> dict[str, set[str]]:
         skipped = {"model", "datamodule"}
         own = dict.fromkeys(_OWN_COMMANDS, skipped)
-        return {**LightningCLI.subcommands(), **own, "report": set()}
+        return {**LightningCLI.subcommands(), **own, "report": set(), **{name: set() for name in TOOLS}}
 
     @override
     def setup_parser(
@@ -128,12 +144,15 @@ class OpplanCLI(OpenCLI):
 
     @override
     def command_parser(self, klass: type, subcommand: str, **options: Any) -> LightningArgumentParser:
-        if subcommand not in (*_OF_PLAN_ALONE, "report"):
+        if subcommand not in (*_OF_PLAN_ALONE, "report", *TOOLS):
             parser = super().command_parser(klass, subcommand, **options)
             if subcommand in _WITH_ENSEMBLES:
                 parser.add_argument("--ensemble", type=str | None, help="File of networks whose scores are averaged.")
             return parser
         parser = self.init_parser(**options)
+        if subcommand in TOOLS:
+            TOOLS[subcommand].add_arguments(parser)
+            return parser
         if subcommand == "report":
             parser.add_argument("dirpath", type=str, help="Folder of the search.")
             return parser
@@ -155,17 +174,19 @@ class OpplanCLI(OpenCLI):
     @property
     @override
     def is_seeded(self) -> bool:
-        return self.subcommand != "report"
+        return self.subcommand not in ("report", *TOOLS)
 
     @override
     def instantiate_classes(self) -> None:
-        if self.subcommand not in _OWN_COMMANDS and not self._is_of_ensemble(self.subcommand):
+        if self.subcommand not in (*_OWN_COMMANDS, *TOOLS) and not self._is_of_ensemble(self.subcommand):
             super().instantiate_classes()
 
     @override
     def run_command(self, subcommand: str) -> None:
         if subcommand in _OWN_COMMANDS:
             getattr(self, subcommand)()
+        elif subcommand in TOOLS:
+            TOOLS[subcommand].run(self.config[subcommand])
         elif self._is_of_ensemble(subcommand):
             self._score(subcommand)
         else:
@@ -302,7 +323,7 @@ class OpplanCLI(OpenCLI):
         graph = options.graph.build() if has_graph else None
         path = OptimizationPath.load(self.value_of("path"), graph=graph)
         if graph is not None:
-            path.check(graph)
+            path = _settled(path, graph, self.value_of("take_settings"))
         if self.value_of("anneal") is not None:
             path = replace(path, anneal=Anneal(**vars(self.value_of("anneal"))))
         folder, recipe = Path(options.dirpath).absolute() / "follow", ConfigRecipe(self)

@@ -1,5 +1,7 @@
 """The signatures and first lines of the further subcommands, from which their parsers and helps are made."""
 
+from typing import Literal
+
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from lightning_opplan.planning.schedule import Anneal
@@ -19,14 +21,16 @@ class Commands:
         path: str,
         datamodule: LightningDataModule | None = None,
         anneal: Anneal | None = None,
+        take_settings: Literal["graph", "file"] | None = None,
     ) -> None:
         """Train along a path on all training data; started again, resume.
 
         Args:
             model: The model.
-            path: YAML file of the path.
+            path: YAML file of the path, or the name of a published one, such as kinetics400.
             datamodule: The data.
             anneal: How the rate falls at the end, in place of what the path says.
+            take_settings: Where the path has other settings than `plan.graph` for a state: which to take.
         """
 
     def deliver(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
@@ -40,6 +44,12 @@ class Commands:
 
     def study(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Train the variants of the path that `plan` found, with one state more or less; started again, resume."""
+
+    def networks(self, pattern: str = "*") -> None:
+        """List networks with their parameters and operations."""
+
+    def curves(self, files: list[str]) -> None:
+        """Fit the families of Table 1 to any validation curves, and say where the knee would have stopped."""
 
     def report(self, dirpath: str) -> None:
         """Make the report of a search anew from its journal."""

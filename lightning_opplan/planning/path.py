@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import yaml
 
 from lightning_opplan.files import dump_yaml, parse_yaml, write_text
 from lightning_opplan.messages import suggestion
+from lightning_opplan.paths import list_paths, path_file
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import START, Edge, Setting, TransitionGraph
 from lightning_opplan.planning.schedule import ANNEAL, CONSTANT, Anneal, FixedStage, annealed_state
@@ -17,6 +18,7 @@ from lightning_opplan.planning.schedule import ANNEAL, CONSTANT, Anneal, FixedSt
 __all__ = ["OptimizationPath", "PathStep", "plain_setting", "stages_of"]
 
 _FORMAT: Final = 1
+_ABSENT: Final = object()
 _HEADER: Final = """\
 # An optimization path: train each state in turn, for its number of epochs, from the weights of the one before.
 # `opplan follow --path <this file>` trains along it. Epochs may be edited freely; states and settings must be those of
@@ -78,18 +80,22 @@ class OptimizationPath:
         """Read a path from its YAML file.
 
         Args:
-            file: The file.
-            graph: Has the settings of steps that are written without ``set``.
+            file: The file, or the name of a published path, such as ``"kinetics400"``.
+            graph: Has the settings of steps that are written without ``set``, as those of published paths are.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If it is not a path, with the place and what is expected there.
         """
-        file = Path(file)
+        name, file = os.fspath(file), Path(file)
         if not file.is_file():
-            raise FileNotFoundError(
-                f"`path` must be the file of an optimization path, got {str(file)!r}: no such file."
-            )
+            published = path_file(name)
+            if published is None:
+                raise FileNotFoundError(
+                    "`path` must be the file of an optimization path, or the name of a published one, got "
+                    f"{name!r}: no such file. " + suggestion(name, list_paths(), label="Published")
+                )
+            file = published
         try:
             content = parse_yaml(file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -174,8 +180,34 @@ class OptimizationPath:
             finals = ", ".join(map(repr, graph.finals.values()))
             raise ValueError(f"The path must end in a final state of the graph ({finals}), got {previous!r}.")
 
+    def differences(self, graph: TransitionGraph) -> list[str]:
+        """Say where the settings of a path are not those of a graph's states of the same names."""
+        found = []
+        for number, step in enumerate(self.steps, start=1):
+            known = graph.settings.get(step.state, {})
+            for key in [*step.setting, *(key for key in known if key not in step.setting)]:
+                if known.get(key, _ABSENT) != step.setting.get(key, _ABSENT):
+                    there, here = (_said(setting, key) for setting in (known, step.setting))
+                    found.append(f"step {number} ({step.state}): {key} is {here} in the path, {there} in the graph")
+        return found
+
+    def transferred(self, graph: TransitionGraph) -> "OptimizationPath":
+        """Return the same states and epochs with the settings of a graph.
+
+        Raises:
+            ValueError: If the path does not fit the graph, see `check`.
+        """
+        steps = (replace(step, setting=graph.settings.get(step.state, step.setting)) for step in self.steps)
+        transferred = replace(self, steps=tuple(steps))
+        transferred.check(graph)
+        return transferred
+
     def __str__(self) -> str:
         return " → ".join(f"{step.state} × {step.epochs:g}" for step in self.steps)
+
+
+def _said(setting: Setting, key: str) -> str:
+    return repr(setting[key]) if key in setting else "not set"
 
 
 def plain_setting(setting: Setting) -> Setting:

@@ -10,7 +10,7 @@ from rich.table import Table
 from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
-from lightning_opplan.reporting.figures import INK, OTHER, PATH, STYLE, svg_of
+from lightning_opplan.reporting.figures import INK, OTHER, PATH, STYLE
 from lightning_opplan.reporting.wording import duration
 
 __all__ = ["arm_note", "arm_table", "arms_figure", "choice_sentences", "ordered_arms"]
@@ -111,8 +111,8 @@ def choice_sentences(search: Halving) -> list[str]:
     return sentences
 
 
-def arms_figure(search: Halving, *, monitor: str) -> str:
-    """Draw the curves of all arms over one another, the best one above; returns an SVG element."""
+def arms_figure(search: Halving, *, monitor: str) -> Figure:
+    """Draw the curves of all arms over one another, the best one above."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.6), layout="constrained")
         axes = figure.add_subplot()
@@ -142,7 +142,7 @@ def arms_figure(search: Halving, *, monitor: str) -> str:
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
         axes.legend(unique.values(), unique.keys(), frameon=False, fontsize=8)
-    return svg_of(figure)
+    return figure
 
 
 def _percent(probability: float) -> str:

@@ -1,9 +1,10 @@
-"""Figures of a search as SVG: the transition graph, and every edge's validation curve."""
+"""Figures of a search: the transition graph, and every edge's validation curve."""
 
 import io
 import math
 import warnings
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -12,12 +13,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
+from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.curves import fit_curve, num_parameters
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph, split_route
 from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes
 from lightning_opplan.planning.search import Search
 
-__all__ = ["INK", "OTHER", "PATH", "STYLE", "curve_figure", "graph_figure", "svg_of"]
+__all__ = [
+    "FORMATS",
+    "INK",
+    "OTHER",
+    "PATH",
+    "POINTS",
+    "STYLE",
+    "curve_figure",
+    "graph_figure",
+    "save_figure",
+    "svg_of",
+]
+
+FORMATS: Final = ("svg", "png", "pdf")
+"""What figures can be had as."""
 
 PATH, OTHER, FAINT, INK, POINTS = "#c0392b", "#5d6d7e", "#c8d0d8", "#1c2833", "#2471a3"
 _LONGEST: Final = 22  # letters in a line of a state
@@ -30,7 +46,7 @@ STYLE: Final[Any] = {
 }
 
 
-def graph_figure(search: Search, *, chosen: Collection[Edge]) -> str:
+def graph_figure(search: Search, *, chosen: Collection[Edge]) -> Figure:
     """Draw the transition graph with the value of every finished edge, the best parents and the path.
 
     Args:
@@ -38,7 +54,7 @@ def graph_figure(search: Search, *, chosen: Collection[Edge]) -> str:
         chosen: The edges of the path.
 
     Returns:
-        An SVG element.
+        The figure.
     """
     graph = search.graph
     outcomes = _one_way_each(search.outcomes, set(search.leaders.values()))
@@ -72,10 +88,10 @@ def graph_figure(search: Search, *, chosen: Collection[Edge]) -> str:
                     "edgecolor": PATH if state in on_path else OTHER, "linewidth": 2.0 if is_final else 1.0,
                 },
             )  # fmt: skip
-    return svg_of(figure)
+    return figure
 
 
-def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, is_chosen: bool) -> str:
+def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, is_chosen: bool) -> Figure:
     """Draw an edge's validation values, the fitted curve and the knee.
 
     Args:
@@ -86,7 +102,7 @@ def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, 
         is_chosen: Whether the edge is on the path.
 
     Returns:
-        An SVG element.
+        The figure.
     """
     points = [(epoch, value) for epoch, value in outcome.curve if value is not None]
     with mpl.rc_context(STYLE):
@@ -110,7 +126,7 @@ def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, 
         axes.set_ylabel(monitor)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.03)
-    return svg_of(figure)
+    return figure
 
 
 def _base(edge: Edge) -> Edge:
@@ -204,8 +220,29 @@ def _label(state: str) -> str:
 def svg_of(figure: Figure) -> str:
     """Return a figure as an SVG element."""
     stream = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # the browser that shows it may have the letter
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+    _save(figure, stream, "svg")
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+def save_figure(figure: Figure, file: Path) -> Path:
+    """Write a figure, in the format that the name of its file ends in.
+
+    Args:
+        figure: The figure.
+        file: The file; its folder is made, too.
+
+    Raises:
+        ValueError: If there is no such format.
+    """
+    checked_choice("format", file.suffix.removeprefix("."), FORMATS)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, str(file), file.suffix.removeprefix("."))
+    return file
+
+
+def _save(figure: Figure, target: Any, kind: str) -> None:
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the browser that shows it may have the letter
+        figure.savefig(target, format=kind, metadata=dates.get(kind), dpi=200)

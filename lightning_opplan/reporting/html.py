@@ -19,7 +19,7 @@ from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arm_note, arms_figure, choice_sentences, ordered_arms
 from lightning_opplan.reporting.comparison import Comparison, comparison_of, cost_rows, runner_ups, spent
 from lightning_opplan.reporting.costs import hours_of
-from lightning_opplan.reporting.figures import curve_figure, graph_figure
+from lightning_opplan.reporting.figures import curve_figure, graph_figure, svg_of
 from lightning_opplan.reporting.tested import tested_of, verdict
 from lightning_opplan.reporting.wording import duration
 
@@ -71,8 +71,10 @@ def _render(folder: Path, plan: PlanRecord, search: Search | Halving, comparison
         is_halving=is_halving,
         tested=tested if any(row.value is not None for row in tested) else (),
         verdict=verdict(tested, plan.mode),
-        graph_svg=Markup(graph_figure(search, chosen=chosen)) if isinstance(search, Search) and not is_chains else "",
-        arms_svg=Markup(arms_figure(search, monitor=plan.monitor)) if isinstance(search, Halving) else "",
+        graph_svg=Markup(svg_of(graph_figure(search, chosen=chosen)))
+        if isinstance(search, Search) and not is_chains
+        else "",
+        arms_svg=Markup(svg_of(arms_figure(search, monitor=plan.monitor))) if isinstance(search, Halving) else "",
         choice=choice_sentences(search) if isinstance(search, Halving) else [],
         rows=[_row(edge, plan, search, chosen) for edge in _edges(search)],
     )
@@ -134,5 +136,5 @@ def _row(edge: Edge, plan: PlanRecord, search: Search | Halving, chosen: Collect
             family=None if isinstance(search, Halving) else plan.options.rule.curve,
             is_chosen=is_chosen,
         )
-        row.update(time=duration(outcome.seconds), svg=Markup(figure))
+        row.update(time=duration(outcome.seconds), svg=Markup(svg_of(figure)))
     return row

@@ -1,0 +1,53 @@
+"""What a network costs: parameters, and multiplications with additions for a clip."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightning_opplan.models.registry import get_model
+
+__all__ = ["NetworkCost", "network_cost"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCost:
+    """What a network costs.
+
+    Attributes:
+        name: Its name.
+        num_parameters: Its parameters.
+        gmacs: Multiplications with additions for a clip, in 10⁹: what papers on video call GFLOPs.
+    """
+
+    name: str
+    num_parameters: int
+    gmacs: float
+
+
+def network_cost(
+    name: str, *, num_classes: int = 400, clip_length: int = 16, crop_size: int = 224, in_channels: int = 3
+) -> NetworkCost:
+    """Count a network's parameters and operations, without memory for either.
+
+    Args:
+        name: One of `list_models()`.
+        num_classes: Its classes.
+        clip_length: Frames of a clip.
+        crop_size: Its height and width in px.
+        in_channels: Its channels.
+
+    Raises:
+        ValueError: If there is no such network, or it does not take such clips.
+    """
+    with torch.device("meta"):
+        network = get_model(name, num_classes=num_classes, in_channels=in_channels).eval()
+        clip = torch.empty(1, in_channels, clip_length, crop_size, crop_size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(clip)
+    # It counts a multiplication and an addition as two.
+    return NetworkCost(
+        name=name,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        gmacs=counter.get_total_flops() / 2e9,
+    )
