@@ -1,8 +1,10 @@
 """Videos as folders of pictures, one file per frame, as Something-Something V1 comes."""
 
 import os
+import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,9 @@ def index_pictures(folder: str) -> FrameIndex:
     files = _files(folder, os.stat(folder).st_mtime_ns)
     if not files:
         raise VideoError(folder, "there is no picture in the folder")
+    gap = _first_gap([os.path.basename(file) for file in files])
+    if gap is not None:
+        raise VideoError(folder, f"picture {gap} is missing")
     _, height, width = _picture(files[0]).shape
     return FrameIndex(num_frames=len(files), height=height, width=width)
 
@@ -50,6 +55,20 @@ def read_pictures(folder: str, indices: Sequence[int]) -> Tensor:
 def _files(folder: str, mtime: int) -> tuple[str, ...]:  # noqa: ARG001 - part of the key
     names = sorted(entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in _SUFFIXES)
     return tuple(os.path.join(folder, name) for name in names)
+
+
+def _first_gap(names: Sequence[str]) -> str | None:
+    """The first name that a numbered series lacks; ``None`` if it has all, or is not numbered."""
+    matches = [re.fullmatch(r"(.*?)(\d+)(\.\w+)", name) for name in names]
+    if not all(matches) or len({(match[1], match[3]) for match in matches if match}) > 1:
+        return None
+    numbers = sorted(int(match[2]) for match in matches if match)
+    for before, after in pairwise(numbers):
+        if after > before + 1:
+            first = matches[0]
+            assert first is not None
+            return f"{first[1]}{before + 1:0{len(first[2])}d}{first[3]}"
+    return None
 
 
 def _picture(file: str) -> Tensor:

@@ -1,12 +1,12 @@
 """Which videos there are, and what they show: a folder per class, or a CSV."""
 
-import csv
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
+from lightning_opplan.data.texts import csv_rows
 from lightning_opplan.messages import suggestion
 
 __all__ = [
@@ -25,7 +25,12 @@ __all__ = [
 ]
 
 Split = Literal["train", "val", "test"]
-SUFFIXES: Final = frozenset({".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".gif", ".wmv"})
+SUFFIXES: Final = frozenset(
+    {
+        ".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".vob", ".gif",
+        ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".ogg", ".mjpeg", ".mjpg", ".divx",
+    }
+)  # fmt: skip
 """Endings of the files that are taken for videos."""
 _SPLITS: Final[dict[str, Split]] = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
@@ -187,16 +192,20 @@ def read_csv(
     root, file = checked_folder(root), Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"`annotations` must be a CSV file, got {str(file)!r}: no such file.")
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = csv_rows(file)
     if not rows:
         raise ValueError(f"{file}: must list videos, got none.")
     for column in ("path", "label", *([group_column] if group_column else [])):
         if column not in rows[0]:
             raise ValueError(f"{file}: must have a column {column!r}. {suggestion(column, rows[0], label='Columns')}")
     labels = {row["label"] for row in rows}
-    classes = sorted(labels, key=int) if all(label.isdigit() for label in labels) else sorted(labels)
+    for number, row in enumerate(rows, start=2):
+        for column in ("path", "label"):
+            if not row[column]:
+                raise ValueError(f"{file}, line {number}: must have a {column}, got none.")
+    classes = sorted(labels, key=int) if all(map(_is_number, labels)) else sorted(labels)
     collected: dict[Split, list[Video]] = {}
+    seen: dict[str, tuple[int, str, str]] = {}
     for number, row in enumerate(rows, start=2):
         split = row.get("split") or "train"
         if split not in _SPLITS:
@@ -206,6 +215,10 @@ def read_csv(
             raise ValueError(f"{file}, line {number}: `path` must stay below {root}, got {row['path']!r}.")
         group = row[group_column] or None if group_column else None
         video = Video(path=str(path), name=str(path.relative_to(root)), label=classes.index(row["label"]), group=group)
+        before, as_split, as_label = seen.setdefault(video.name, (number, _SPLITS[split], row["label"]))
+        if (as_split, as_label) != (_SPLITS[split], row["label"]):
+            what = "one split" if as_split != _SPLITS[split] else "one label"
+            raise ValueError(f"{file}, lines {before} and {number}: {row['path']!r} must have {what}, got two.")
         collected.setdefault(_SPLITS[split], []).append(video)
     return VideoList(classes=tuple(classes), splits={split: tuple(videos) for split, videos in collected.items()})
 
@@ -214,8 +227,15 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
+def _is_number(label: str) -> bool:
+    """Whether a label is a whole number; digits such as ² are none."""
+    return label.isdecimal() and label.isascii()
+
+
 def _videos(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    """The videos of a class, links that lead nowhere among them: they are missing, which is to be told."""
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    files = sorted(file for file in found if file.is_file() or (file.is_symlink() and not file.exists()))
     if not files:
         raise ValueError(
             f"{folder}: must hold videos of its class, got none ({', '.join(sorted(SUFFIXES))}). "

@@ -187,6 +187,7 @@ class VideoDataModule(LightningDataModule):
         splits = self._with_validation(found.splits)
         present = self.without_missing(VideoList(classes=found.classes, splits=splits))
         usable = self._without_broken(present.splits)
+        self._check_classes(usable)
         if self.train_on_validation:
             usable["train"] = (*usable["train"], *usable["val"])
         self.videos = usable
@@ -283,6 +284,12 @@ class VideoDataModule(LightningDataModule):
                     raise
                 rank_zero_warn(f"The internal validation set is not kept: {error}.")
             rank_zero_info(f"Internal validation set: {len(cut)} of {len(train)} training videos, see {file}")
+        if 2 * len(cut) > len(train) and not self.train_on_validation:
+            why = "as many as there are for the test" if self.val_size is None else "as `val_size` says"
+            rank_zero_warn(
+                f"The internal validation set takes {len(cut)} of {len(train)} training videos, {why}. "
+                "Set `val_size` to keep more for training."
+            )
         return {**splits, "train": tuple(train[i] for i in kept), "val": tuple(train[i] for i in cut)}
 
     def _without_broken(self, splits: dict[Split, tuple[Video, ...]]) -> dict[Split, tuple[Video, ...]]:
@@ -303,6 +310,14 @@ class VideoDataModule(LightningDataModule):
             rank_zero_warn(f"{len(errors)} of {len(paths)} videos cannot be decoded and are left out: {named}")
         broken = {error.path for error in errors}
         return {split: tuple(v for v in videos if v.path not in broken) for split, videos in splits.items()}
+
+    def _check_classes(self, splits: dict[Split, tuple[Video, ...]]) -> None:
+        """Refuse classes that nothing is trained of."""
+        trained = {video.label for video in splits.get("train", ())}
+        asked = {video.label for videos in splits.values() for video in videos}
+        lacking = [self.classes[label] for label in sorted(asked - trained)]
+        if trained and lacking:
+            raise ValueError(f"`root` must have a training video of every class, got none of {first_names(lacking)}.")
 
     def _of_first_process(self, value: T) -> T:
         """What the first process found, so that all train on the same videos."""

@@ -27,7 +27,8 @@ class VideoClassifier(LightningModule):
     """A network, its loss, its accuracy and its optimizer, at a constant learning rate.
 
     Logs ``train/loss``, and for validation and test ``…/loss``, ``…/top1``, ``…/top3``, ``…/top5`` and ``…/accuracy``,
-    the mean of the three, which is what the paper plans for.
+    the mean of the three, which is what the paper plans for. Where there are no more classes than that, it is left out
+    of the mean: it is always right.
 
     Args:
         network: Name of a registered network, see `list_models`.
@@ -90,6 +91,16 @@ class VideoClassifier(LightningModule):
         self.val_metrics = _accuracies(num_classes, prefix="val/")
         self.test_metrics = _accuracies(num_classes, prefix="test/")
         self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+
+    @override
+    def setup(self, stage: str) -> None:
+        classes = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
+        given = self.hparams["num_classes"]
+        if classes and len(classes) != given:
+            raise ValueError(
+                f"`num_classes` must be that of the data ({len(classes)}: {', '.join(map(str, classes[:3]))}"
+                f"{', …' if len(classes) > 3 else ''}), got {given}."
+            )
 
     @override
     def configure_callbacks(self) -> list[Callback]:
@@ -192,7 +203,8 @@ class VideoClassifier(LightningModule):
 
     def _log_metrics(self, stage: str, metrics: MetricCollection, loss: MeanMetric) -> None:
         accuracies: dict[str, Any] = metrics.compute()
-        mean = torch.stack(list(accuracies.values())).mean()
+        telling = [k for k in _TOP_KS if k == 1 or k < self.hparams["num_classes"]]
+        mean = torch.stack([accuracies[f"{stage}/top{k}"] for k in telling]).mean()
         self.log_dict({**accuracies, f"{stage}/accuracy": mean, f"{stage}/loss": loss.compute()}, sync_dist=True)
         metrics.reset()
         loss.reset()

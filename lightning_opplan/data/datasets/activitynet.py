@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lightning_opplan.data.datasets.official import list_file
 from lightning_opplan.data.lists import FileFinder, Split, Video, VideoList, checked_name, subfolder
+from lightning_opplan.data.texts import read_text
 
 __all__ = ["read_activitynet"]
 
@@ -26,7 +27,7 @@ def read_activitynet(root: Path, lists: Path | None = None) -> VideoList:
     lists = lists or subfolder(root, ("annotations", "lists"))
     file = list_file(lists, "activity_net.v1-3.min.json", "activity_net.v1-3.json")
     try:
-        database: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["database"]
+        database: dict[str, Any] = json.loads(read_text(file))["database"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: must be JSON with a `database`: {error}.") from None
     find = FileFinder(root)

@@ -1,11 +1,13 @@
 """Kinetics-400 and -600: ten-second clips of YouTube videos (Kay et al., 2017; Carreira et al., 2018)."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Final
 
 from lightning_opplan.data.datasets.official import list_file
 from lightning_opplan.data.lists import FileFinder, Split, Video, VideoList, checked_name, subfolder
+from lightning_opplan.data.texts import read_text
 
 __all__ = ["read_kinetics400", "read_kinetics600"]
 
@@ -37,12 +39,11 @@ def _read(root: Path, lists: Path | None, number: int) -> VideoList:
         file = list_file(
             lists, *(f"{prefix}{name}{suffix}" for suffix in (".csv", ".txt") for prefix in prefixes for name in names)
         )
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            for column in ("label", "youtube_id", "time_start", "time_end"):
-                if column not in (reader.fieldnames or ()):
-                    raise ValueError(f"{file}: must have a column {column!r}, got {reader.fieldnames}.")
-            rows[split] = [(f"{file}, line {reader.line_num}", row) for row in reader]
+        reader = csv.DictReader(io.StringIO(read_text(file), newline=""))
+        for column in ("label", "youtube_id", "time_start", "time_end"):
+            if column not in (reader.fieldnames or ()):
+                raise ValueError(f"{file}: must have a column {column!r}, got {reader.fieldnames}.")
+        rows[split] = [(f"{file}, line {reader.line_num}", row) for row in reader]
     classes = sorted({row["label"] for listed in rows.values() for _, row in listed})
     labels = {name: label for label, name in enumerate(classes)}
     splits: dict[Split, tuple[Video, ...]] = {}

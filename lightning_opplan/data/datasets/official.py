@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from lightning_opplan.data.texts import read_text
+
 __all__ = ["list_file", "read_lines"]
 
 
@@ -20,6 +22,6 @@ def list_file(folder: Path, *names: str) -> Path:
 
 def read_lines(file: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines of a list that are not empty, without space around, after the place of each for an error."""
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         if line.strip():
             yield f"{file}, line {number}", line.strip()

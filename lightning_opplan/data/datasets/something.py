@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lightning_opplan.data.datasets.official import list_file, read_lines
 from lightning_opplan.data.lists import FileFinder, Split, Video, VideoList, checked_name, subfolder
+from lightning_opplan.data.texts import read_text
 
 __all__ = ["read_something_v1", "read_something_v2"]
 
@@ -71,7 +72,7 @@ def _file(lists: Path, version: str, name: str, suffix: str) -> Path:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(read_text(file))
     except ValueError as error:
         raise ValueError(f"{file}: must be JSON: {error}.") from None
 

@@ -4,9 +4,9 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -23,6 +23,7 @@ _COLUMNS: Final = (
     "path BLOB PRIMARY KEY, mtime INTEGER, size INTEGER, "
     "num_frames INTEGER, height INTEGER, width INTEGER, times BLOB, starts BLOB"
 )
+_PATIENCE: Final = 20.0  # seconds for which another process may hold the file
 _REPLACE: Final = f"REPLACE INTO {_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -53,11 +54,8 @@ class IndexCache:
             for key in keys:
                 row = connection.execute(f"SELECT * FROM {_TABLE} WHERE path = ?", (os.fsencode(key[0]),)).fetchone()
                 if row is not None and row[1:3] == key[1:]:
-                    _, _, _, num_frames, height, width, times, starts = row
-                    found[key] = FrameIndex(
-                        num_frames=num_frames, height=height, width=width, times=_unpacked(times),
-                        starts=_unpacked(starts),
-                    )  # fmt: skip
+                    with suppress(ValueError, TypeError, zlib.error):  # a damaged entry is made anew
+                        found[key] = _index_of(row)
 
         if keys and self.file.exists():
             self._try(select)
@@ -81,15 +79,27 @@ class IndexCache:
             self._try(lambda connection: connection.executemany(_REPLACE, rows))
 
     def _try(self, action: Callable[[sqlite3.Connection], object]) -> None:
+        if self._broken:
+            return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.file, timeout=60)) as connection, connection:  # one transaction
+            with closing(sqlite3.connect(self.file, timeout=_PATIENCE)) as connection, connection:  # one transaction
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} ({_COLUMNS})")
                 action(connection)
         except (OSError, sqlite3.Error) as error:
             if not self._broken:
                 rank_zero_warn(f"Indices of videos are not kept for the next start: {self.file}: {error}.")
             self._broken = True
+
+
+def _index_of(row: tuple[Any, ...]) -> FrameIndex:
+    _, _, _, num_frames, height, width, times, starts = row
+    if not (isinstance(num_frames, int) and num_frames > 0 and height > 0 and width > 0):
+        raise ValueError
+    unpacked = _unpacked(times)
+    if unpacked is not None and len(unpacked) != num_frames:
+        raise ValueError
+    return FrameIndex(num_frames=num_frames, height=height, width=width, times=unpacked, starts=_unpacked(starts))
 
 
 def _packed(times: Times | None) -> bytes | None:
