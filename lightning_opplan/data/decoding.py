@@ -5,18 +5,20 @@ they ascend from frame to frame; then `FrameIndex` holds them, and decoding star
 comes out otherwise than the index says is decoded again from the start, by counting.
 """
 
+import math
 import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import av
 import numpy as np
 import torch
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
@@ -46,6 +48,12 @@ _CAN_SKIP: Final = {"h264", "hevc", "mpeg4"}
 """Codecs whose decoder may be told for each packet whether to leave a frame out."""
 
 _WORTH_SEEKING: Final = 8  # frames
+
+_WHOLE: Final = 0.9
+"""Share of what a header promises that a whole file has at least: sound may be longer, and counts are rounded."""
+
+_LENGTHS: Final = (188, 192, 204)
+"""Bytes of a packet of a transport stream: as it is, with times, with a correction of errors."""
 
 
 class VideoError(RuntimeError):
@@ -246,7 +254,8 @@ class _Converter:
         if self.graph is None or key != self.key:
             self.graph, self.key = self._make(frame), key
         self.graph.vpush(frame)
-        return np.rot90(self.graph.vpull().to_ndarray(), _quarter_turns(frame))
+        picture: Any = self.graph.vpull().to_ndarray()  # of bytes, as `format` is
+        return _orientation(frame).applied(picture)
 
     def _make(self, frame: av.VideoFrame) -> av.filter.Graph:
         graph = av.filter.Graph()
@@ -281,6 +290,7 @@ def _index_of_packets(path: str) -> FrameIndex | None:
                     starts.append(packet.pts)
             if first is None:
                 first = next(iter(packet.decode()), None)
+        _check_length(path, container, stream, times)
     ascending = np.array(sorted(times), np.int64)
     if first is None or first.pts is None or first.pts != ascending[0] or (np.diff(ascending) <= 0).any():
         return None
@@ -301,6 +311,7 @@ def _index_of_frames(path: str) -> FrameIndex:
                 first = first or frame
                 times.append(frame.pts)
                 sizes.add((frame.height, frame.width))
+        _check_length(path, container, stream, [time for time in times if time is not None], len(times))
     if first is None:
         raise VideoError(path, "no frame could be decoded")
     if len(sizes) > 1:
@@ -311,9 +322,31 @@ def _index_of_frames(path: str) -> FrameIndex:
     return _index(first, len(times), None, [])
 
 
+def _check_length(
+    path: str, container: InputContainer, stream: VideoStream, times: list[int], count: int | None = None
+) -> None:
+    """Refuse a file that ends long before what its header promises.
+
+    Frames are compared where the header counts them, as in AVI, else seconds; a transport stream has no header, but
+    packets of a known length, of which the last one is whole.
+    """
+    count = len(times) if count is None else count
+    name = container.format.name
+    if name == "avi" and count < _WHOLE * stream.frames:
+        raise VideoError(path, f"it ends after {count} of {stream.frames} frames that its header promises")
+    if name == "matroska,webm" and container.duration and stream.time_base and len(times) > 1:
+        step = (max(times) - min(times)) / (len(times) - 1)
+        seconds = float((max(times) + step) * stream.time_base)
+        promised = container.duration / av.time_base
+        if seconds < _WHOLE * promised:
+            raise VideoError(path, f"it ends after {seconds:.1f} of {promised:.1f} s that its header promises")
+    if name == "mpegts" and container.size and all(container.size % length for length in _LENGTHS):
+        raise VideoError(path, "it ends within a packet")
+
+
 def _index(frame: av.VideoFrame, num_frames: int, times: Times | None, starts: Iterable[int]) -> FrameIndex:
     height, width = frame.height, frame.width
-    if _quarter_turns(frame) % 2:
+    if _orientation(frame).is_transposed:
         height, width = width, height
     usable = np.array(sorted(set(starts)), np.int64)
     if times is not None and not (len(usable) and usable[0] <= times[0]):
@@ -323,9 +356,35 @@ def _index(frame: av.VideoFrame, num_frames: int, times: Times | None, starts: I
     )
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Counter-clockwise turns to see the frame upright; 0 where the file says something else than a right angle."""
-    return frame.rotation // 90 % 4 if frame.rotation % 90 == 0 and abs(frame.rotation) <= 360 else 0
+class _Orientation(NamedTuple):
+    """What makes a frame upright: axes exchanged first, then flips."""
+
+    is_transposed: bool = False
+    flips_rows: bool = False
+    flips_columns: bool = False
+
+    def applied(self, picture: Picture) -> Picture:
+        turned = picture.swapaxes(0, 1) if self.is_transposed else picture
+        return turned[:: -1 if self.flips_rows else 1, :: -1 if self.flips_columns else 1]
+
+
+def _orientation(frame: av.VideoFrame) -> _Orientation:
+    """How to see a frame upright, as the `ffmpeg` program does; as it is where the file says no right angle."""
+    found: Iterable[Any] = frame.side_data  # typed as if it were a mapping
+    matrix = next((data for data in found if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return _Orientation()
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).astype(float)
+    if not (math.hypot(a, c) and math.hypot(b, d)):
+        return _Orientation()
+    angle = round(math.degrees(math.atan2(b / math.hypot(b, d), a / math.hypot(a, c)))) % 360
+    if angle == 90:
+        return _Orientation(is_transposed=True, flips_columns=c <= 0)
+    if angle == 270:
+        return _Orientation(is_transposed=True, flips_rows=True, flips_columns=c < 0)
+    if angle == 180:
+        return _Orientation(flips_rows=d < 0, flips_columns=a < 0)
+    return _Orientation(flips_rows=angle == 0 and d < 0)
 
 
 @contextmanager
@@ -338,6 +397,8 @@ def _opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream):
                 raise VideoError(path, "there is no video stream")
+            if stream.disposition & Disposition.attached_pic:
+                raise VideoError(path, "there is no video stream, only the picture of a cover")
             # Loader processes decode at the same time; for the few frames of a clip more threads are no quicker.
             stream.codec_context.thread_count = 1
             stream.codec_context.thread_type = "SLICE"
