@@ -311,7 +311,7 @@ def _index_of_frames(path: str) -> FrameIndex:
                 first = first or frame
                 times.append(frame.pts)
                 sizes.add((frame.height, frame.width))
-        _check_length(path, container, stream, [time for time in times if time is not None], len(times))
+        _check_length(path, container, stream, [time for time in times if time is not None])
     if first is None:
         raise VideoError(path, "no frame could be decoded")
     if len(sizes) > 1:
@@ -322,18 +322,20 @@ def _index_of_frames(path: str) -> FrameIndex:
     return _index(first, len(times), None, [])
 
 
-def _check_length(
-    path: str, container: InputContainer, stream: VideoStream, times: list[int], count: int | None = None
-) -> None:
-    """Refuse a file that ends long before what its header promises.
+def _check_length(path: str, container: InputContainer, stream: VideoStream, times: list[int]) -> None:
+    """Refuse a file that ends before what its header promises: bytes in AVI, seconds in Matroska.
 
-    Frames are compared where the header counts them, as in AVI, else seconds; a transport stream has no header, but
-    packets of a known length, of which the last one is whole.
+    A transport stream has no header, but packets of a known length, of which the last one is whole.
     """
-    count = len(times) if count is None else count
     name = container.format.name
-    if name == "avi" and count < _WHOLE * stream.frames:
-        raise VideoError(path, f"it ends after {count} of {stream.frames} frames that its header promises")
+    if name == "avi":
+        with open(path, "rb") as file:
+            # Of the first part, if there are several.
+            promised_bytes = 8 + int.from_bytes(file.read(8)[4:], "little")
+        if container.size and container.size + 1 < promised_bytes:
+            raise VideoError(
+                path, f"it ends after {container.size} of {promised_bytes} bytes that its header promises"
+            )
     if name == "matroska,webm" and container.duration and stream.time_base and len(times) > 1:
         step = (max(times) - min(times)) / (len(times) - 1)
         seconds = float((max(times) + step) * stream.time_base)
