@@ -20,6 +20,7 @@ from typing_extensions import override
 
 __all__ = [
     "OpenCLI",
+    "add_callback",
     "averaged_model",
     "callbacks_of",
     "finish_loggers",
@@ -111,6 +112,11 @@ def callbacks_of(trainer: Trainer) -> list[Callback]:
     """Return a Trainer's callbacks; the list is its own."""
     found: list[Callback] = getattr(trainer, "callbacks", [])
     return found
+
+
+def add_callback(trainer: Trainer, callback: Callback) -> None:
+    """Give a Trainer a further callback, after its own."""
+    callbacks_of(trainer).append(callback)
 
 
 def remove_callbacks(trainer: Trainer, is_unwanted: Callable[[Callback], bool]) -> None:

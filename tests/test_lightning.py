@@ -144,6 +144,13 @@ def test_validation_within_a_fit_is_as_one_alone(tmp_path):
     assert float(trainer.callback_metrics["val/acc"]) == pytest.approx(0.2)
 
 
+def test_callback_can_be_added_to_a_trainer(tmp_path):
+    """Without: scores could not be written without a word in the configuration."""
+    trainer, callback = quiet_trainer(tmp_path), Callback()
+    private.add_callback(trainer, callback)
+    assert trainer.callbacks[-1] is callback
+
+
 def test_callbacks_of_a_trainer_can_be_removed(tmp_path):
     """Without: a search would print a summary for every edge, and callbacks that watch a metric end a given path."""
     trainer = quiet_trainer(tmp_path, enable_model_summary=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from pydoc import locate
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,7 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from typing_extensions import override
 
 import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
-from lightning_opplan._lightning import OpenCLI
+from lightning_opplan._lightning import OpenCLI, add_callback
+from lightning_opplan.callbacks import ScoreWriter
 from lightning_opplan.cli.commands import Commands
 from lightning_opplan.cli.recipe import ConfigRecipe
 from lightning_opplan.cli.tools import TOOLS
@@ -148,6 +149,11 @@ class OpplanCLI(OpenCLI):
             parser = super().command_parser(klass, subcommand, **options)
             if subcommand in _WITH_ENSEMBLES:
                 parser.add_argument("--ensemble", type=str | None, help="File of networks whose scores are averaged.")
+            if subcommand == "predict":
+                parser.add_argument("--scores", type=str | None, help="File for the scores, to be fused (.npz).")
+                parser.add_argument(
+                    "--split", type=Literal["train", "val", "test"], default="test", help="Videos to score."
+                )
             return parser
         parser = self.init_parser(**options)
         if subcommand in TOOLS:
@@ -180,6 +186,20 @@ class OpplanCLI(OpenCLI):
     def instantiate_classes(self) -> None:
         if self.subcommand not in (*_OWN_COMMANDS, *TOOLS) and not self._is_of_ensemble(self.subcommand):
             super().instantiate_classes()
+
+    def before_predict(self) -> None:
+        """Have scores written, if that is wanted; LightningCLI calls it."""
+        if self.value_of("split") != "test":
+            if not isinstance(self.datamodule, VideoDataModule):
+                raise ValueError(
+                    f"`split` must be left out with data other than a `VideoDataModule`, got "
+                    f"{self.value_of('split')!r}."
+                )
+            self.datamodule.predict_split = self.value_of("split")
+        file = self.value_of("scores")
+        if file is not None:
+            source = f"{type(self.model).__name__}, {self.value_of('ckpt_path') or 'as it is made'}"
+            add_callback(self.trainer, ScoreWriter(file, source))
 
     @override
     def run_command(self, subcommand: str) -> None:

@@ -51,6 +51,9 @@ class Commands:
     def curves(self, files: list[str]) -> None:
         """Fit the families of Table 1 to any validation curves, and say where the knee would have stopped."""
 
+    def fuse(self, files: list[str]) -> None:
+        """Average the scores that `predict --scores` has written, of several networks, samplings or modalities."""
+
     def report(self, dirpath: str) -> None:
         """Make the report of a search anew from its journal."""
 

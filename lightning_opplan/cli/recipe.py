@@ -20,7 +20,7 @@ _SHOWN_ONLY: Final = (
 )  # fmt: skip
 """Arguments of the Trainer that a result does not depend on."""
 
-_OF_COMMANDS: Final = ("path", "anneal", "members", "ensemble", "dry_run", "take_settings")
+_OF_COMMANDS: Final = ("path", "anneal", "members", "ensemble", "dry_run", "take_settings", "scores", "split")
 """Arguments of single commands, which are no part of the experiment."""
 
 _ABSENT: Final = object()

@@ -21,6 +21,7 @@ from lightning_opplan.reporting import say, standard_console
 from lightning_opplan.reporting.curve_files import read_curves
 from lightning_opplan.reporting.curve_study import CurveStudy, curves_figure, study_curve, study_tables
 from lightning_opplan.reporting.figures import curve_figure, save_figure
+from lightning_opplan.scores import Scores, best_weights, fused
 
 __all__ = ["TOOLS", "Tool"]
 
@@ -114,5 +115,42 @@ def _picture(study: CurveStudy) -> Figure:
     return curve_figure(outcome, monitor=curve.name, mode=curve.mode, family="exponential", is_chosen=True)
 
 
-TOOLS: Final = {"networks": Tool(_add_networks, _networks), "curves": Tool(_add_curves, _curves)}
+def _add_fuse(parser: ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=str, help="Files that `opplan predict --scores` has written.")
+    parser.add_argument("--weights", type=list[float] | None, help="Weight of each; by default equal.")
+    parser.add_argument(
+        "--validation", type=list[str] | None, help="Validation scores of the same networks, to choose weights on."
+    )
+    parser.add_argument("--out", type=str | None, help="File for the fusion (.npz).")
+
+
+def _fuse(values: Namespace) -> None:
+    members = [Scores.load(file) for file in values.files]
+    weights = values.weights
+    if values.validation is not None:
+        if weights is not None:
+            raise ValueError("`weights` must be left out where they are chosen on `validation`, got both.")
+        if len(values.validation) != len(members):
+            raise ValueError(f"`validation` must have a file for each of {len(members)}, got {values.validation!r}.")
+        weights = best_weights([Scores.load(file) for file in values.validation])
+    fusion = fused(members, weights)
+    table = Table("scores", title=f"{len(fusion.ids)} videos", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("weight", "top-1", "top-5"):
+        table.add_column(column, justify="right")
+    given = [1 / len(members)] * len(members) if weights is None else [each / sum(weights) for each in weights]
+    rows = [*zip(values.files, given, members, strict=True), ("fused", None, fusion)]
+    for name, weight, scores in rows:
+        accuracies = (scores.accuracy(k) for k in (1, 5))
+        cells = ("no labels" if accuracy is None else f"{accuracy:.4f}" for accuracy in accuracies)
+        table.add_row(name, "" if weight is None else f"{weight:.3g}", *cells)
+    standard_console().print(table)
+    if values.out is not None:
+        say(f"Scores:  {fusion.save(values.out)}")
+
+
+TOOLS: Final = {
+    "networks": Tool(_add_networks, _networks),
+    "curves": Tool(_add_curves, _curves),
+    "fuse": Tool(_add_fuse, _fuse),
+}
 """The subcommands by name."""

@@ -79,6 +79,12 @@ class VideoDataModule(LightningDataModule):
         cache: Keep all decoded frames in memory, for small data sets.
         cache_dir: Folder of decoded frames that `opplan cache` wrote; used for the videos that it has.
 
+    Attributes:
+        predict_split: The split whose videos a prediction is for, views and all: ``"test"``, or ``"val"`` to choose
+            weights of a fusion on.
+        classes: Names of the classes, after ``setup``.
+        videos: The videos of every split, after ``setup``.
+
     Raises:
         ValueError: If an argument is out of range.
         FileNotFoundError: If the folder, a list, or a video with ``on_missing="raise"`` is missing.
@@ -163,6 +169,7 @@ class VideoDataModule(LightningDataModule):
         self.eval_spec = spec(eval_length, eval_stride, crop_size, short_side)
         self.test_spec = spec(eval_length, eval_stride, test_size, (test_size, test_size))
 
+        self.predict_split: Split = "test"
         self.classes: tuple[str, ...] = ()
         self.videos: dict[Split, tuple[Video, ...]] = {}
 
@@ -212,7 +219,10 @@ class VideoDataModule(LightningDataModule):
 
     @override
     def test_dataloader(self) -> Loader:
-        videos = self._split("test")
+        return self._views("test")
+
+    def _views(self, split: Split) -> Loader:
+        videos = self._split(split)
         views = TestViews(
             videos,
             self.test_spec,
@@ -224,7 +234,7 @@ class VideoDataModule(LightningDataModule):
 
     @override
     def predict_dataloader(self) -> Loader:
-        return self.test_dataloader()
+        return self._views(self.predict_split)
 
     def read_list(self) -> VideoList:
         """Read which videos there should be.

@@ -1,0 +1,143 @@
+"""Score files and their fusion, against sums made by hand."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from lightning_opplan.cli import main
+from lightning_opplan.scores import Scores, ScoresError, best_weights, fused
+
+DRAW = np.random.default_rng(0)
+IDS = tuple(f"video {number}" for number in range(40))
+LABELS = DRAW.integers(0, 7, 40)
+
+
+def scores(strength=1.0, *, ids=IDS, labels=LABELS, classes=7, seed=0, source="a"):
+    values = np.random.default_rng(seed).normal(size=(len(ids), classes))
+    values[np.arange(len(ids)), labels] += strength
+    return Scores(ids=tuple(ids), scores=values, labels=np.array(labels), source=source)
+
+
+def test_file_gives_back_what_was_written(tmp_path):
+    before = scores()
+    after = Scores.load(before.save(tmp_path / "a.npz"))
+    assert (after.ids, after.source) == (before.ids, "a")
+    np.testing.assert_allclose(after.scores, before.scores, rtol=1e-6)
+    np.testing.assert_array_equal(after.labels, LABELS)
+
+
+def test_fusion_is_the_mean_of_the_softmax_scores_by_video():
+    a, b = scores(), scores(seed=1)
+    order = np.random.default_rng(2).permutation(40)
+    other = Scores(ids=tuple(IDS[i] for i in order), scores=b.scores[order], labels=LABELS[order])
+    fusion = fused([a, other], [3, 1])
+    by_hand = 0.75 * softmax(a.scores, 1) + 0.25 * softmax(b.scores, 1)
+    np.testing.assert_allclose(fusion.scores, by_hand, atol=1e-6)
+    assert fusion.accuracy(1) == np.mean(by_hand.argmax(1) == LABELS)
+    top = np.argsort(-by_hand, 1)[:, :5]
+    assert fusion.accuracy(5) == np.mean([label in row for label, row in zip(LABELS, top, strict=True)])
+    again = fused([fusion, fusion])
+    np.testing.assert_allclose(again.scores, by_hand, atol=1e-12)  # a fusion may be fused
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (
+            scores(ids=IDS[1:], labels=LABELS[1:]),
+            "same videos, but number 2 differs from the first in 1, such as 'video 0'",
+        ),
+        (scores(classes=8), "same classes, but number 2 has 8 and the first 7"),
+        (scores(labels=(LABELS + 1) % 7), "same labels, but number 2 has another one of 'video 0'"),
+    ],
+    ids=["videos", "classes", "labels"],
+)
+def test_what_does_not_belong_together_is_refused(other, sentence):
+    with pytest.raises(ScoresError, match=sentence):
+        fused([scores(), other])
+
+
+def test_weights_are_chosen_where_they_are_best():
+    good, noise = scores(3.0), scores(0.0, seed=5)
+    weights = best_weights([good, noise])
+    assert weights[0] > weights[1]
+    every = [(step / 10, 1 - step / 10) for step in range(11)]
+    assert fused([good, noise], weights).accuracy(1) == max(fused([good, noise], each).accuracy(1) for each in every)
+    assert best_weights([good, good]) == (0.5, 0.5)
+    with pytest.raises(ScoresError, match="got some without"):
+        best_weights([good, scores(labels=LABELS - 7)])
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"nothing")
+    with pytest.raises(ScoresError, match="a.npz: is not a score file"):
+        Scores.load(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", ids=np.array([{}], dtype=object))
+    with pytest.raises(ScoresError, match="b.npz: is not a score file"):
+        Scores.load(tmp_path / "b.npz")
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Scores of two samplings of small clips, by the command."""
+    folder = tmp_path_factory.mktemp("scored")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["opplan"])
+        patch.chdir(folder)
+        data = {
+            "root": str(folder / "videos"), "num_train": 2, "num_test": 1, "clip_length": 16, "short_side": [32, 32],
+            "crop_size": 32, "num_test_clips": 2, "num_test_crops": 1, "val_size": 0.5, "flip": False,
+        }  # fmt: skip
+        words = [
+            "predict", "--model", "lightning_opplan.VideoClassifier", "--model.network", "dg_p3d_tiny",
+            "--model.num_classes", "8", "--data", "lightning_opplan.data.DemoDataModule", "--data.init_args",
+            json.dumps(data), "--trainer.accelerator", "cpu", "--trainer.logger", "false",
+            "--trainer.enable_progress_bar", "false",
+        ]  # fmt: skip
+        for sampling in ("consecutive", "uniform"):
+            for split in ("test", "val"):
+                cli = main(
+                    [
+                        *words,
+                        "--data.init_args.sampling",
+                        sampling,
+                        "--scores",
+                        f"{sampling}-{split}.npz",
+                        "--split",
+                        split,
+                    ]
+                )
+                if (sampling, split) == ("uniform", "test"):
+                    outputs = torch.cat(cli.trainer.predict_loop.predictions)
+    return folder, outputs
+
+
+@pytest.mark.slow
+def test_prediction_writes_its_scores_with_names_and_labels(scored):
+    folder, outputs = scored
+    found = Scores.load(folder / "uniform-test.npz")
+    assert len(found.ids) == 8
+    assert found.ids[0].startswith("test")
+    assert sorted(found.labels) == list(range(8))
+    np.testing.assert_allclose(found.scores, outputs.numpy(), atol=1e-6)
+    assert len(Scores.load(folder / "uniform-val.npz").ids) == 8
+
+
+@pytest.mark.slow
+def test_fusion_by_the_command(scored, monkeypatch, capsys):
+    folder, _ = scored
+    monkeypatch.setattr(sys, "argv", ["opplan"])
+    monkeypatch.chdir(folder)
+    names = ["consecutive-test.npz", "uniform-test.npz"]
+    main(["fuse", *names, "--validation", '["consecutive-val.npz", "uniform-val.npz"]', "--out", "fused.npz"])
+    out = capsys.readouterr().out
+    assert "fused" in out
+    assert "top-1" in out
+    assert Scores.load("fused.npz").is_probability
+    with pytest.raises(SystemExit):
+        main(["fuse", "consecutive-test.npz", "consecutive-val.npz"])
+    assert "opplan: All files must have the same videos" in capsys.readouterr().err
