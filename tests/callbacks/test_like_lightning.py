@@ -1,4 +1,3 @@
-
 """What Lightning's tests expect of `EarlyStopping` and `ModelCheckpoint`, of `KneeStopping`, one row each."""
 
 import math
