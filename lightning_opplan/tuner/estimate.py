@@ -30,6 +30,7 @@ from lightning_opplan.planning.path import plain_setting
 from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import is_rate
 from lightning_opplan.tuner.disk import peak_disk
+from lightning_opplan.tuner.edges.freshness import ensure_fresh
 from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.training import fit, hushed, quiet
@@ -176,6 +177,7 @@ def measure_state(recipe: Recipe, setting: Setting, *, devices: int | None = Non
     watch, meter = _Stopwatch(), Meter()
     with hushed(), tempfile.TemporaryDirectory() as folder:
         experiment = recipe.build(setting, callbacks=[watch, meter], folder=folder, devices=devices)
+        ensure_fresh(experiment, [watch, meter])  # what they share must not take this training along
         trainer: Any = experiment.trainer
         quiet(trainer)
         trainer.logger = None
