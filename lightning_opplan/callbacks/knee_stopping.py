@@ -17,7 +17,7 @@ from typing_extensions import override
 from lightning_opplan._lightning import is_last_batch, logging_step, num_batches_done, state_key
 from lightning_opplan.callbacks.saving import checkpoint_folder, exists, free_path, save_checkpoint, tell_loggers
 from lightning_opplan.messages import checked_choice, checked_names, suggestion
-from lightning_opplan.planning.curves import Mode, sounds_lower
+from lightning_opplan.planning.curves import Mode, falls, sounds_lower
 from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
 
 __all__ = ["MAX_CHECKPOINTS", "KneeStopping"]
@@ -280,7 +280,7 @@ class KneeStopping(Checkpoint):
         decision = self._decide(trainer)
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
         values = [value for epoch, value in self._points if epoch > 0 and value is not None]
-        if not self._is_mode_given and len(values) > 2 and values[0] == max(values) > min(values):
+        if not self._is_mode_given and falls(values):
             self._warn_once(
                 "mode",
                 f"{self.monitor!r} was best at its first validation. `KneeStopping` took higher for better "

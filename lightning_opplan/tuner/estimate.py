@@ -35,7 +35,7 @@ from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.training import fit, hushed, quiet
 from lightning_opplan.tuner.executors.placement import share_of_devices
-from lightning_opplan.tuner.search_run import Planned, SearchSpec
+from lightning_opplan.tuner.spec import Planned, SearchSpec
 
 __all__ = ["estimate_cost", "measure_state"]
 
