@@ -15,7 +15,7 @@ check: static
 # Everything, as CI runs it.
 test: static
 	$(PYTEST_IN_TWO) -m "not (process or engine)"
-	$(BIN)/python -m pytest -m "process or engine"
+	$(PYTEST_IN_TWO) -m "process or engine"
 
 static: .venv/.dev
 	$(BIN)/ruff check .

@@ -15,9 +15,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_opplan._lightning import is_last_batch, logging_step, num_batches_done, state_key
-from lightning_opplan.callbacks.saving import checkpoint_folder, exists, free_path, save_checkpoint, tell_loggers
+from lightning_opplan.callbacks.kept import KeptCheckpoints
+from lightning_opplan.callbacks.reasons import is_beyond, number, reason_to_stop
+from lightning_opplan.callbacks.saving import checkpoint_folder, tell_loggers
 from lightning_opplan.messages import checked_choice, checked_names, suggestion
-from lightning_opplan.planning.curves import Mode, sounds_lower
+from lightning_opplan.planning.curves import Mode, falls, sounds_lower
 from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
 
 __all__ = ["MAX_CHECKPOINTS", "KneeStopping"]
@@ -123,17 +125,16 @@ class KneeStopping(Checkpoint):
         self.rival = rival
         self.max_checkpoints = max_checkpoints
         self.stopping_threshold, self.divergence_threshold = stopping_threshold, divergence_threshold
-        self._folder = ""
         self._warned: set[str] = set()
         self._reset()
 
-    def _reset(self) -> None:
+    def _reset(self, folder: str = "") -> None:
         """Forget an earlier fit; a resumed one is told afterwards what it was."""
+        self._kept = KeptCheckpoints(folder, is_exclusive=self._owns_folder)
         self.knee_epoch: float | None = None
         self.knee_value: float | None = None
         self.stopping_reason: str | None = None
         self._points: list[Point] = []
-        self._kept: dict[float, str] = {}
         self._unsaved: float | None = None
         self._rates: list[float] | None = None
         self._compared = False
@@ -149,9 +150,9 @@ class KneeStopping(Checkpoint):
     def knee_path(self) -> str | None:
         """Checkpoint of the knee, or of the nearest epoch whose checkpoint is there."""
         knee = self.knee_epoch
-        if knee is None or not self._kept:
+        if knee is None or not self._kept.paths:
             return None
-        return self._kept[self._nearest(knee)]
+        return self._kept.paths[self._kept.nearest(knee)]
 
     # What Lightning and its loggers know of a checkpoint callback
 
@@ -173,7 +174,8 @@ class KneeStopping(Checkpoint):
     @property
     def last_model_path(self) -> str:
         """The youngest checkpoint."""
-        return self._kept[max(self._kept)] if self._kept else ""
+        paths = self._kept.paths
+        return paths[max(paths)] if paths else ""
 
     @property
     def current_score(self) -> Tensor | None:
@@ -185,7 +187,7 @@ class KneeStopping(Checkpoint):
     def best_k_models(self) -> dict[str, Tensor]:
         """Path and value of every checkpoint that may still become the knee."""
         values = dict(self._points)
-        return {path: torch.tensor(_or_nan(values.get(epoch))) for epoch, path in self._kept.items()}
+        return {path: torch.tensor(_or_nan(values.get(epoch))) for epoch, path in self._kept.paths.items()}
 
     @property
     def save_top_k(self) -> int:
@@ -201,25 +203,19 @@ class KneeStopping(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         return {
             "points": [list(point) for point in self._points],
-            "kept": [[epoch, path] for epoch, path in self._kept.items()],
+            "kept": [[epoch, path] for epoch, path in self._kept.paths.items()],
         }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Points of an earlier version have a step, too.
         self._points = [(point[0], point[-1]) for point in state_dict["points"]]
-        # The folder may have been moved since.
-        places = {
-            epoch: (os.path.join(self._folder, os.path.basename(path)), path) for epoch, path in state_dict["kept"]
-        }
-        found = {epoch: next(filter(exists, paths), None) for epoch, paths in places.items()}
-        self._kept = {epoch: path for epoch, path in found.items() if path is not None}
+        self._kept.restore(state_dict["kept"])
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self._reset()
-            self._folder = checkpoint_folder(trainer, self.dirpath)
+            self._reset(checkpoint_folder(trainer, self.dirpath))
             self._warn_of_role(trainer)
             if not self._is_mode_given and sounds_lower(self.monitor):
                 self._warn_once(
@@ -261,7 +257,7 @@ class KneeStopping(Checkpoint):
             self._unsaved = epoch
         else:
             self._save(trainer, epoch)
-            self._prune(trainer, self._worth_keeping(decision, epoch))
+            self._kept.keep(trainer, self._worth_keeping(decision, epoch))
         self._apply(trainer, decision)
         self._log(trainer)
 
@@ -270,7 +266,7 @@ class KneeStopping(Checkpoint):
         if self._unsaved is not None:
             epoch, self._unsaved = self._unsaved, None
             self._save(trainer, epoch)
-            self._prune(trainer, self._worth_keeping(self._decide(trainer), epoch))
+            self._kept.keep(trainer, self._worth_keeping(self._decide(trainer), epoch))
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -280,7 +276,7 @@ class KneeStopping(Checkpoint):
         decision = self._decide(trainer)
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
         values = [value for epoch, value in self._points if epoch > 0 and value is not None]
-        if not self._is_mode_given and len(values) > 2 and values[0] == max(values) > min(values):
+        if not self._is_mode_given and falls(values):
             self._warn_once(
                 "mode",
                 f"{self.monitor!r} was best at its first validation. `KneeStopping` took higher for better "
@@ -290,24 +286,20 @@ class KneeStopping(Checkpoint):
             last = self._points[-1][0]
             self.stopping_reason = (
                 f"Training ended at epoch {last:g} before a knee of {self.monitor} was found; "
-                f"the best epoch so far is {_number(self.knee_epoch)} ({_number(self.knee_value)})."
+                f"the best epoch so far is {number(self.knee_epoch)} ({number(self.knee_value)})."
             )
         rank_zero_info(self.stopping_reason)
-        if self.knee_epoch is not None and self._kept:
-            nearest = self._nearest(self.knee_epoch)
+        paths = self._kept.paths
+        if self.knee_epoch is not None and paths:
+            nearest = self._kept.nearest(self.knee_epoch)
             if nearest != self.knee_epoch:  # its own checkpoint is not there
                 self.stopping_reason += f" Its checkpoint was given up for others; that of epoch {nearest:g} is kept."
                 self.knee_epoch = nearest
                 self.knee_value = (
                     dict(self._points).get(nearest) if decision.fit is None else _fitted(decision, nearest)
                 )
-            keep = {epoch for epoch, path in self._kept.items() if path == self.knee_path}
             # Without a stop by the rule someone may want to train on from the last epoch.
-            self._prune(trainer, keep if decision.stop else {*keep, max(self._kept)})
-
-    def _nearest(self, knee: float) -> float:
-        """The epoch next to the knee of which there is a checkpoint."""
-        return min(self._kept, key=lambda epoch: (abs(epoch - knee), epoch))
+            self._kept.keep(trainer, {nearest} if decision.stop else {nearest, max(paths)})
 
     def _metric(self, trainer: Trainer) -> tuple[bool, float]:
         """The monitored metric on rank 0, and whether there is one; the same answer on all ranks."""
@@ -358,68 +350,31 @@ class KneeStopping(Checkpoint):
     def _decision(self) -> KneeDecision:
         decision = self.rule.decide(self.points, self.mode, rival=self.rival)
         epoch, value = self._points[-1]
-        if value is not None and self._is_beyond(value, self.stopping_threshold, is_better=True):
+        if value is not None and is_beyond(value, self.stopping_threshold, self.mode, is_better=True):
             return replace(decision, stop=True, knee_epoch=epoch, knee_value=value, fit=None, plausible=(epoch,))
         return decision
-
-    def _is_beyond(self, value: float, threshold: float | None, *, is_better: bool) -> bool:
-        """Whether a value is as good as a threshold, or worse than it."""
-        if threshold is None:
-            return False
-        ahead = (value - threshold) * (1.0 if self.mode == "max" else -1.0)
-        return ahead >= 0 if is_better else ahead < 0
 
     def _apply(self, trainer: Trainer, decision: KneeDecision) -> None:
         self.knee_epoch, self.knee_value = decision.knee_epoch, decision.knee_value
         # Derived anew each time: a stop asked for below `min_epochs` must not stay asked for.
         epoch, value = self._points[-1]
-        may_stop = epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
-        if value is not None and self._is_beyond(value, self.stopping_threshold, is_better=True) and may_stop:
-            trainer.should_stop = True
-            self.stopping_reason = (
-                f"{self.monitor} reached {_number(value)} at epoch {epoch:g}, as good as the threshold of "
-                f"{_number(self.stopping_threshold)}."
+        if epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0):
+            reason = reason_to_stop(
+                decision,
+                (epoch, value),
+                rule=self.rule,
+                monitor=self.monitor,
+                mode=self.mode,
+                rival=self.rival,
+                stopping_threshold=self.stopping_threshold,
+                divergence_threshold=self.divergence_threshold,
             )
-        elif value is not None and self._is_beyond(value, self.divergence_threshold, is_better=False) and may_stop:
-            trainer.should_stop = True
-            self.stopping_reason = (
-                f"{self.monitor} was {_number(value)} at epoch {epoch:g}, worse than the threshold of "
-                f"{_number(self.divergence_threshold)}; training stopped."
-            )
-        elif decision.dropped and may_stop:
-            trainer.should_stop = True
-            self.stopping_reason = (
-                f"{self.monitor} had no chance to reach {_number(self.rival)}, what a rival had reached; training "
-                f"stopped at epoch {epoch:g}."
-            )
-        elif decision.stop and may_stop and self.rule.max_risk:
-            trainer.should_stop = True
-            self.stopping_reason = (
-                f"{self.monitor} peaked at epoch {_number(decision.knee_epoch)} "
-                f"({_number(decision.knee_value)} on the fitted curve); the next {self.rule.horizon} epochs are "
-                f"better with a probability below {self.rule.max_risk:g}."
-            )
-        elif decision.stop and may_stop and decision.fit is None:
-            trainer.should_stop = True
-            gained = "stayed the same" if self.rule.rule == "paper" else "gained no more than its noise"
-            self.stopping_reason = (
-                f"{self.monitor} {gained} up to epoch {epoch:g}; its best value was {_number(decision.knee_value)} at "
-                f"epoch {_number(decision.knee_epoch)}."
-            )
-        elif decision.stop and may_stop:
-            trainer.should_stop = True
-            self.stopping_reason = (
-                f"{self.monitor} peaked at epoch {_number(decision.knee_epoch)} "
-                f"({_number(decision.knee_value)} on the fitted curve); nothing better came in the "
-                f"{epoch - (decision.knee_epoch or 0):g} epochs after it."
-            )
-        elif value is None and self.rule.check_finite and may_stop:
-            trainer.should_stop = True
-            self.stopping_reason = f"{self.monitor} was not finite at epoch {epoch:g}; training stopped."
+            if reason is not None:
+                trainer.should_stop, self.stopping_reason = True, reason
         if self.verbose:
             rank_zero_info(
-                f"Epoch {epoch:g}: {self.monitor} = {_number(value)}, "
-                f"knee at epoch {_number(decision.knee_epoch)} ({_number(decision.knee_value)})."
+                f"Epoch {epoch:g}: {self.monitor} = {number(value)}, "
+                f"knee at epoch {number(decision.knee_epoch)} ({number(decision.knee_value)})."
             )
 
     def _log(self, trainer: Trainer) -> None:
@@ -431,31 +386,13 @@ class KneeStopping(Checkpoint):
             )
 
     def _save(self, trainer: Trainer, epoch: float) -> None:
-        name = f"knee-epoch={epoch}"
-        is_own = self._owns_folder
-        self._kept[epoch] = f"{self._folder}/{name}.ckpt" if is_own else free_path(trainer, self._folder, name)
-        save_checkpoint(trainer, self._kept[epoch], weights_only=self.save_weights_only)
+        self._kept.save(trainer, epoch, weights_only=self.save_weights_only)
         tell_loggers(trainer, self)
 
     def _worth_keeping(self, decision: KneeDecision, last: float) -> set[float]:
         """The likeliest knees, and the last epoch, from which a resumed training goes on."""
         others = [epoch for epoch in decision.plausible if epoch != last]
         return {*(others if self.max_checkpoints is None else others[: self.max_checkpoints - 1]), last}
-
-    def _prune(self, trainer: Trainer, keep: set[float]) -> None:
-        """Delete the checkpoints of all epochs but these; forget those that are not this fit's to delete."""
-        for epoch in [epoch for epoch in self._kept if epoch not in keep]:
-            path = self._kept.pop(epoch)
-            if self._is_own(trainer, path):
-                trainer.strategy.remove_checkpoint(path)
-
-    def _is_own(self, trainer: Trainer, path: str) -> bool:
-        """Whether a checkpoint may be deleted: it lies in this fit's folder, and is not what the fit resumed from."""
-        if self._owns_folder:
-            return True
-        resumed_from = trainer.ckpt_path
-        is_source = resumed_from is not None and os.path.realpath(str(resumed_from)) == os.path.realpath(path)
-        return os.path.dirname(path) == self._folder and not is_source
 
     def _warn_of_role(self, trainer: Trainer) -> None:
         """Say so if "best" is not the knee."""
@@ -506,7 +443,3 @@ def _or_nan(value: float | None) -> float:
 
 def _is_dry(trainer: Trainer) -> bool:
     return bool(getattr(trainer, "fast_dev_run", False))
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"

@@ -56,7 +56,7 @@ from lightning_opplan.tuner import (
     score_ensemble,
 )
 from lightning_opplan.tuner.edges.recipe import Experiment
-from lightning_opplan.tuner.search_run import SearchSpec
+from lightning_opplan.tuner.spec import SearchSpec
 
 __all__ = ["OpplanCLI"]
 

@@ -112,9 +112,8 @@ def write_demo_videos(folder: str | os.PathLike[str], *, num_train: int, num_tes
     folder = Path(folder)
     recipe = {"format": _FORMAT, "num_train": num_train, "num_test": num_test, "seed": seed}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(
-        folder.with_name(f".{folder.name}.lock")
-    ):  # edges side by side find the videos missing at the same moment
+    # Edges side by side find the videos missing at the same moment.
+    with _locked(folder.with_name(f".{folder.name}.lock")):
         mark = folder / "recipe.json"
         if mark.is_file() and json.loads(mark.read_text()) == recipe:
             return folder

@@ -7,7 +7,7 @@ References:
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,7 +17,17 @@ from scipy.optimize import least_squares
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.projection import NUM_DECAYS, Array, Family, decayed, rate_range, solve_by_projection
 
-__all__ = ["CurveFit", "Family", "Mode", "Solver", "decayed", "fit_curve", "num_parameters", "sounds_lower"]
+__all__ = [
+    "CurveFit",
+    "Family",
+    "Mode",
+    "Solver",
+    "decayed",
+    "falls",
+    "fit_curve",
+    "num_parameters",
+    "sounds_lower",
+]
 
 Mode = Literal["max", "min"]
 Solver = Literal["varpro", "trf"]
@@ -36,6 +46,17 @@ def sounds_lower(monitor: str) -> bool:
         (True, False)
     """
     return _LOWER_IS_BETTER.search(monitor) is not None
+
+
+def falls(values: Sequence[float]) -> bool:
+    """Whether a curve is best at its beginning, and three of four steps lead down: a loss that is taken for a score.
+
+    Example:
+        >>> falls([0.9, 0.7, 0.6, 0.62, 0.55, 0.5]), falls([0.9, 0.7, 0.8, 0.6])
+        (True, False)
+    """
+    down = sum(after < before for before, after in pairwise(values))
+    return len(values) > 2 and values[0] == max(values) and 4 * down >= 3 * (len(values) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,8 @@ def is_outlier(values: Sequence[float] | Array) -> Array:
         values: Finite values, by epoch.
 
     Example:
-        >>> is_outlier([0.5, 0.6, 0.65, 0.1, 0.7, 0.71, 0.72]).nonzero()[0].tolist()
-        [3]
+        >>> is_outlier([0.5, 0.56, 0.6, 0.63, 0.65, 0.1, 0.67, 0.68, 0.69, 0.69, 0.7, 0.7]).nonzero()[0].tolist()
+        [5]
     """
     series = np.asarray(values, np.float64)
     found = np.zeros(len(series), bool)

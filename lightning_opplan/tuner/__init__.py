@@ -7,7 +7,7 @@ from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.grid import run_grid, run_study
 from lightning_opplan.tuner.loop import EdgeError
 from lightning_opplan.tuner.path_search import PathSearchTuner
-from lightning_opplan.tuner.search_run import SearchError, SearchResult
+from lightning_opplan.tuner.spec import SearchError, SearchResult
 
 __all__ = [
     "Delivered",

@@ -38,7 +38,8 @@ from lightning_opplan.tuner.edges.training import hushed
 from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.estimate import measure_state
 from lightning_opplan.tuner.executors.placement import runs_here
-from lightning_opplan.tuner.search_run import Planned, SearchError, SearchResult, SearchSpec, run_search
+from lightning_opplan.tuner.search_run import run_search
+from lightning_opplan.tuner.spec import Planned, SearchError, SearchResult, SearchSpec
 
 __all__ = ["Delivered", "run_control", "run_delivery"]
 

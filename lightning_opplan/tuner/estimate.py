@@ -30,11 +30,12 @@ from lightning_opplan.planning.path import plain_setting
 from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import is_rate
 from lightning_opplan.tuner.disk import peak_disk
+from lightning_opplan.tuner.edges.freshness import ensure_fresh
 from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.training import fit, hushed, quiet
 from lightning_opplan.tuner.executors.placement import share_of_devices
-from lightning_opplan.tuner.search_run import Planned, SearchSpec
+from lightning_opplan.tuner.spec import Planned, SearchSpec
 
 __all__ = ["estimate_cost", "measure_state"]
 
@@ -176,6 +177,7 @@ def measure_state(recipe: Recipe, setting: Setting, *, devices: int | None = Non
     watch, meter = _Stopwatch(), Meter()
     with hushed(), tempfile.TemporaryDirectory() as folder:
         experiment = recipe.build(setting, callbacks=[watch, meter], folder=folder, devices=devices)
+        ensure_fresh(experiment, [watch, meter])  # what they share must not take this training along
         trainer: Any = experiment.trainer
         quiet(trainer)
         trainer.logger = None

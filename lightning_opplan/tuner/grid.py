@@ -13,7 +13,8 @@ from lightning_opplan.planning.hand_tuned import EPOCHS, hand_tuned_trainings, t
 from lightning_opplan.planning.options import SearchOptions
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.variants import path_variants, variants_graph
-from lightning_opplan.tuner.search_run import Planned, SearchResult, run_search
+from lightning_opplan.tuner.search_run import run_search
+from lightning_opplan.tuner.spec import Planned, SearchResult
 
 __all__ = ["run_grid", "run_study"]
 

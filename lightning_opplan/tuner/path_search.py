@@ -28,7 +28,8 @@ from lightning_opplan.tuner.executors.processes import EdgeExecutor
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.grid import run_grid, run_study
 from lightning_opplan.tuner.loop import EdgeListener
-from lightning_opplan.tuner.search_run import SearchResult, SearchSpec, run_search
+from lightning_opplan.tuner.search_run import run_search
+from lightning_opplan.tuner.spec import SearchResult, SearchSpec
 
 __all__ = ["PathSearchTuner"]
 

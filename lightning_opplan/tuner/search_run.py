@@ -1,39 +1,30 @@
 """Run a search: in a folder of its own, on executors, with a journal, a report, and a result."""
 
-import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
 
 import cloudpickle
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from lightning_opplan.messages import OpplanError
-from lightning_opplan.planning.curves import Mode
-from lightning_opplan.planning.graph import START, Axis, Edge, Setting, TransitionGraph
+from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
-from lightning_opplan.planning.journal import Journal, Kind, PlanRecord
-from lightning_opplan.planning.knee import WAIT
-from lightning_opplan.planning.options import ExecutorOptions, SearchOptions
-from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes, Work
+from lightning_opplan.planning.journal import Journal, PlanRecord
+from lightning_opplan.planning.options import SearchOptions
+from lightning_opplan.planning.outcome import EdgeOutcome, Work
 from lightning_opplan.planning.path import OptimizationPath, plain_setting
-from lightning_opplan.planning.schedule import ANNEAL, FixedStage, annealed_state
+from lightning_opplan.planning.schedule import ANNEAL, annealed_state
 from lightning_opplan.planning.search import Search
-from lightning_opplan.planning.space import Arms
-from lightning_opplan.planning.standings import standard_error
 from lightning_opplan.reporting import SearchDisplay, write_report
 from lightning_opplan.reporting.tested import results_file
 from lightning_opplan.tuner.disk import disk_sentence, peak_disk, weights_size
-from lightning_opplan.tuner.edges.code import code_hashes
+from lightning_opplan.tuner.doubts import warnings_of
 from lightning_opplan.tuner.edges.edge import run_edge
 from lightning_opplan.tuner.edges.job import ArmJob, EdgeJob, Training
 from lightning_opplan.tuner.edges.ranks import Ranks
-from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.seeding import derived_seed
 from lightning_opplan.tuner.edges.store import EdgeFolders
 from lightning_opplan.tuner.edges.training import hushed, notices
@@ -41,133 +32,17 @@ from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.executors.lock import FileLock
 from lightning_opplan.tuner.executors.placement import Placement, place, runs_here
 from lightning_opplan.tuner.executors.processes import (
-    EdgeExecutor,
     EdgeFuture,
     ProcessExecutor,
     isolated,
     refuse_unguarded,
 )
 from lightning_opplan.tuner.executors.worker import EdgeFailure, work
-from lightning_opplan.tuner.loop import EdgeError, EdgeListener, SearchLoop
+from lightning_opplan.tuner.loop import EdgeError, SearchLoop
 from lightning_opplan.tuner.shapes import check_shapes
+from lightning_opplan.tuner.spec import SearchError, SearchResult, SearchSpec, result_of
 
-__all__ = ["Planned", "SearchError", "SearchResult", "SearchSpec", "run_search"]
-
-_ENOUGH_TO_TELL: Final = 10  # validations; fewer do not show whether a curve rises
-_FAR: Final = 4.0  # standard errors
-
-
-class SearchError(OpplanError, RuntimeError):
-    """A search that has no result, or not yet."""
-
-
-class Planned(Protocol):
-    """Whatever knows what is searched, such as a `PathSearchTuner`."""
-
-    @property
-    def spec(self) -> "SearchSpec":
-        """What is searched, and how."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSpec:
-    """All that a search is made of; `PathSearchTuner` describes the arguments.
-
-    Attributes:
-        is_mode_given: Whether somebody has said that a higher value is better.
-        kind: What is searched: a plan, or chains, those of a grid for one.
-        axes: What the graph or the space was made of, as far as it was made of anything.
-        branches: The same.
-        arms: For a search with a budget: the settings that it tries, of which the graph is made.
-        stages: For chains: epochs and schedule of every state, in place of the knee.
-        trainings: For chains: what their report says of them.
-    """
-
-    graph: TransitionGraph
-    recipe: Recipe
-    monitor: str
-    mode: Mode
-    dirpath: Path
-    options: SearchOptions
-    executor: ExecutorOptions | EdgeExecutor
-    seed: int
-    on_edge_end: EdgeListener | None = None
-    is_mode_given: bool = True
-    kind: Kind = "plan"
-    axes: Sequence[Axis] = ()
-    branches: Mapping[str, Setting] = field(default_factory=dict)
-    arms: Arms | None = None
-    stages: Mapping[str, FixedStage] = field(default_factory=dict)
-    trainings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def record(self) -> PlanRecord:
-        """The first line of the journal."""
-        return PlanRecord(
-            graph=self.graph,
-            monitor=self.monitor,
-            mode=self.mode,
-            seed=self.seed,
-            kind=self.kind,
-            trainings=self.trainings,
-            arms=self.arms,
-            options=self.options,
-            experiment=self.recipe.describe(),
-            code=code_hashes(self.recipe.code()),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        path: The best path.
-        outcomes: All edges that have finished.
-        weights: File of the weights at the end of the path, as trained in the search.
-        ends: Files of the weights at the end of every branch, or chain, that has one.
-        is_complete: Whether all edges were run; otherwise the path is the best of those that were, as far as the
-            budget went.
-    """
-
-    path: OptimizationPath
-    outcomes: Outcomes
-    weights: Path
-    ends: Mapping[str, Path] = field(default_factory=dict)
-    is_complete: bool = True
-
-    @classmethod
-    def load(cls, dirpath: str | os.PathLike[str]) -> "SearchResult":
-        """Return what the search in a folder has found, as far as it has come.
-
-        Raises:
-            FileNotFoundError: If there is no search in the folder.
-            JournalError: If its journal cannot be read.
-            SearchError: If no training of it has come to a value yet.
-        """
-        folder = Path(dirpath)
-        plan, search = Journal.of(folder).read()
-        path = search.path(monitor=plan.monitor)
-        if path is None:
-            raise SearchError(f"The search in {str(folder)!r} has no path yet: no training has come to a value.")
-        return _result_of(search, path, EdgeFolders(folder, search.edges))
-
-
-def _result_of(search: Search | Halving, path: OptimizationPath, folders: EdgeFolders) -> SearchResult:
-    last = search.leaders[path.steps[-1].state]
-    return SearchResult(
-        path=path,
-        outcomes={outcome.edge: outcome for outcome in search.known}
-        if isinstance(search, Halving)
-        else dict(search.outcomes),
-        weights=folders[last].weights,
-        ends={
-            name: folders[search.leaders[state]].weights
-            for name, state in search.graph.finals.items()
-            if state in search.leaders
-        },
-        is_complete=search.is_complete,
-    )
+__all__ = ["run_search"]
 
 
 def run_search(spec: SearchSpec) -> SearchResult:
@@ -208,7 +83,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
             max_device_seconds=None if budget is None else 3600 * budget,
             decide=ranks.decide,
             on_edge_end=spec.on_edge_end,
-            warn=_warnings(spec),
+            warn=warnings_of(spec),
         )
         with display:
             loop.to_the_end()
@@ -321,58 +196,6 @@ def _announce(spec: SearchSpec, search: Search | Halving, display: SearchDisplay
             display.say(disk_sentence(peak, spec.dirpath))
 
 
-def _warnings(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
-    """What to say of an edge that looks wrong."""
-    late_start = _late_start(spec)
-    is_doubted = not spec.is_mode_given
-
-    def warning(outcome: EdgeOutcome) -> str | None:
-        nonlocal is_doubted
-        values = [value for epoch, value in outcome.curve if epoch > 0 and value is not None]
-        is_falling = len(values) > 2 and values[0] == max(values) > min(values) and outcome.edge.parent == START
-        if is_doubted and is_falling and spec.arms is None and not outcome.is_paused:
-            is_doubted = False
-            return (
-                f"{spec.monitor!r} was best at the first validation of {outcome.edge}. The search takes higher for "
-                "better; give `mode` if it should not."
-            )
-        return late_start(outcome)
-
-    return warning
-
-
-def _late_start(spec: SearchSpec) -> Callable[[EdgeOutcome], str | None]:
-    """What to say of an edge that stopped before it had learned anything."""
-    rule = spec.options.rule_of(None, {})
-
-    def warning(outcome: EdgeOutcome) -> str | None:
-        is_from_start = outcome.edge.parent == START and not outcome.is_paused and spec.arms is None
-        if not is_from_start or spec.stages or rule.wait or outcome.value is None:
-            return None
-        curve = outcome.curve
-        if (
-            len(curve) <= _ENOUGH_TO_TELL
-            or rule.has_learned(curve, spec.mode)
-            or not rule.decide(curve, spec.mode).stop
-        ):
-            return None
-        # What has been learned within the first epoch is flat, too, but far above the untrained network.
-        sign = 1.0 if spec.mode == "max" else -1.0
-        first = next((value for epoch, value in curve if epoch > 0 and value is not None), None)
-        if outcome.unlearned is not None and first is not None:
-            error = standard_error(
-                outcome.unlearned, (), outcome.num_validation if 0 <= outcome.unlearned <= 1 else None
-            )
-            if sign * (first - outcome.unlearned) > _FAR * error:
-                return None
-        return (
-            f"{outcome.edge} stopped at epoch {outcome.epochs_run:g} although its curve is no better than a constant: "
-            f"it may start to learn later. `plan.knee.wait: {WAIT * rule.patience:g}` waits for it."
-        )
-
-    return warning
-
-
 def _opened(journal: Journal, record: PlanRecord, options: SearchOptions) -> tuple[EdgeOutcome, ...]:
     """What is known in a folder, which has to be that of this plan."""
 
@@ -418,7 +241,7 @@ def _result(
             "finished, and the path is the best of them. The same command with a larger budget goes on."
         )
     ranks.barrier()
-    return _result_of(search, path, folders)
+    return result_of(search, path, folders)
 
 
 def _publish(spec: SearchSpec, path: OptimizationPath, weights: Path) -> None:

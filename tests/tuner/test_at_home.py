@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -144,6 +145,20 @@ def test_callbacks_that_edges_would_share_are_as_new_for_each(tmp_path):
     stop = StopsAtThree()
     result = tuner(tmp_path, trainer=shared(stop)).search()
     assert epochs_of(result) == [2, 2]
+
+
+def test_callbacks_that_compare_and_have_no_hash_are_told_apart(tmp_path):
+    @dataclass
+    class Counting(Callback):
+        count: int = 0
+
+        def on_train_epoch_start(self, trainer, pl_module):
+            self.count += 1
+            trainer.should_stop = self.count > 2
+
+    search = tuner(tmp_path, trainer=shared(Counting(), Counting()))
+    search.estimate()  # its training is not one that they remember
+    assert epochs_of(search.search()) == [2, 2]
 
 
 def test_callback_that_cannot_be_copied_is_refused(tmp_path):

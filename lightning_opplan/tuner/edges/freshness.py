@@ -1,8 +1,9 @@
 """Whether what an experiment is made of is new: Trainers, modules and callbacks keep what a fit has left in them."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import ref
 
 from lightning.pytorch import Callback, LightningDataModule
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -12,11 +13,28 @@ from lightning_opplan.tuner.edges.recipe import Experiment
 
 __all__ = ["ensure_fresh"]
 
-_seen: WeakSet[Any] = WeakSet()
-_as_made: "WeakKeyDictionary[Callback, Callback | None]" = WeakKeyDictionary()
+
+class _Known:
+    """Remembers something of objects as long as they live, by identity: they may compare, or have no hash."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[ref[Any], Any]] = {}
+
+    def __contains__(self, made: object) -> bool:
+        return id(made) in self._found
+
+    def __getitem__(self, made: object) -> Any:
+        return self._found[id(made)][1]
+
+    def add(self, made: object, what: Any = None) -> None:
+        key = id(made)
+        self._found[key] = ref(made, lambda _: self._found.pop(key, None)), what
 
 
-def ensure_fresh(experiment: Experiment, own: list[Callback]) -> None:
+_seen, _as_made = _Known(), _Known()
+
+
+def ensure_fresh(experiment: Experiment, own: Sequence[Callback]) -> None:
     """Refuse a module or Trainer that has been in an experiment before; replace such callbacks by copies.
 
     Args:
@@ -40,10 +58,10 @@ def ensure_fresh(experiment: Experiment, own: list[Callback]) -> None:
         _seen.add(data)
     callbacks = callbacks_of(experiment.trainer)
     for index, callback in enumerate(callbacks):
-        if callback in own:
+        if any(callback is each for each in own):
             continue
         if callback not in _as_made:
-            _as_made[callback] = _copy(callback)
+            _as_made.add(callback, _copy(callback))
             continue
         as_made = _as_made[callback]
         if as_made is None:

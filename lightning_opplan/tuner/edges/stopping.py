@@ -100,8 +100,8 @@ class UntilKnee(KneeStopping):
         super().on_train_epoch_end(trainer, pl_module)
         epoch = trainer.current_epoch + 1
         self._pause_after(trainer, epoch)
-        if self._is_paused and epoch not in self._kept:  # it was not validated at its end
-            self._pause_path = os.path.join(self._folder, "pause.ckpt")
+        if self._is_paused and epoch not in self._kept.paths:  # it was not validated at its end
+            self._pause_path = os.path.join(self._kept.folder, "pause.ckpt")
             save_checkpoint(trainer, self._pause_path)
 
     @override
@@ -132,7 +132,6 @@ class AsAsked(UntilKnee):
         limit_epochs(trainer, self._job.max_epochs or -1, is_exact=True)
         trainer.check_val_every_n_epoch = 1  # a rung may end after any epoch, and has to know what it is worth
 
-    @override
     @override
     def trained(self) -> Trained:
         last = self.points[-1][0] if self.points else 0

@@ -57,7 +57,7 @@ class FileLock:
                 f"{str(self.file.parent)!r} is in use by {self._holder()}. Wait for it to end, or end it; "
                 "two searches cannot share a folder."
             ) from None
-        except (NotImplementedError, OSError) as error:
+        except (OSError, RuntimeError) as error:  # of the system, or of `filelock`
             raise LockedError(
                 f"{str(self.file)!r} cannot be locked ({error}). Choose a folder on a file system with locks, such as "
                 "a local one or NFS from version 4 on."
