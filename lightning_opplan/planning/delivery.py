@@ -4,12 +4,13 @@ Both are chains of stages with given epochs; see `chains`.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 from lightning_opplan.messages import checked_choice
-from lightning_opplan.planning.graph import Axis, Setting, TransitionGraph
+from lightning_opplan.planning.graph import Axis, Edge, Setting, TransitionGraph
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.path import OptimizationPath, plain_setting, stages_of
 from lightning_opplan.planning.schedule import ANNEAL, CONSTANT, Anneal, FixedStage
@@ -92,9 +93,9 @@ class Doubling:
     """What a search has seen of the worth of a longer training.
 
     Attributes:
-        gain: By how much the second half of the epochs of a path's last state raised its value.
-        error: Standard error of the value.
-        spared: Epochs that its last state was not trained for, as there was nothing left to decide.
+        gain: By how much the second half of their epochs has raised the values of the last rung's arms, on average.
+        error: Standard error of that.
+        spared: Epochs that these arms were not trained for, as there was nothing left to decide.
     """
 
     gain: float = 0.0
@@ -102,21 +103,31 @@ class Doubling:
     spared: int = 0
 
 
-def doubling(search: Search | Halving, path: OptimizationPath) -> Doubling:
-    """Return what the second half of a path's last training brought; nothing for one that ended at its knee."""
+def doubling(search: Search | Halving) -> Doubling:
+    """Return what the second half of the arms' epochs has brought; nothing for trainings that ended at their knees.
+
+    All arms of the last rung tell of it: of a single one, the error of a small validation set hides what all show.
+    """
     if isinstance(search, Search):
         return Doubling()
-    edge = search.leaders[path.steps[-1].state]
-    whole = search.outcome(edge)
-    assert whole is not None
     found = Doubling(spared=search.spared)
-    if search.is_blind(edge):
-        return replace(found, gain=math.inf)  # it has yet to learn anything
-    end, half = search.value(edge), search.value(edge, (whole.since or 0) + whole.epochs_run / 2)
-    if end is None or half is None:
+    last = next((rung for rung in reversed(search.rungs) if rung.reason is None), None)
+    if last is None:
         return found
+    edges = [edge for edge in last.edges if search.outcome(edge) is not None]
+    if edges and all(map(search.is_blind, edges)):
+        return replace(found, gain=math.inf)  # they have yet to learn anything
     sign = 1.0 if search.mode == "max" else -1.0
-    return replace(found, gain=sign * (end - half), error=search.standard_error(edge))
+    gains: dict[Edge, float] = {}
+    for edge in edges:
+        end, half = search.value(edge, last.epochs), search.value(edge, last.epochs / 2)
+        if end is not None and half is not None:
+            gains[edge] = sign * (end - half)
+    if len(gains) > 1:
+        error = statistics.stdev(gains.values()) / math.sqrt(len(gains))
+    else:
+        error = sum(map(search.standard_error, gains))
+    return replace(found, gain=sum(gains.values()) / max(len(gains), 1), error=error)
 
 
 def delivered_members(
@@ -124,7 +135,7 @@ def delivered_members(
     *,
     price: Price,
     rest: float,
-    doublings: Mapping[str, Doubling],
+    doubling: Doubling,
     number: int | None = None,
     anneal: Anneal | None = None,
     setting: Setting | None = None,
@@ -133,15 +144,16 @@ def delivered_members(
 
     As many members as the budget allows, of the length that the path would have had if the search had used up its
     share, but two in all at least: one very long training may break down late, and cannot be averaged with anything.
-    Where the search has seen that a longer training is worth more than two standard errors, half as many of twice the
-    length, and so on, each doubling being taken to gain half as much as the one before. The last state of a path is
+    Where the search has seen that a longer training is worth more than a standard error, half as many of twice the
+    length, and so on, each doubling being taken to gain half as much as the one before: too many short ones lose much
+    more than too few long ones. The last state of a path is
     stretched until the budget is used; the states before it keep their epochs.
 
     Args:
         paths: The best path of every branch.
         price: What an epoch costs.
         rest: What may be spent.
-        doublings: By branch, what a longer training is worth.
+        doubling: What a longer training is worth.
         number: Members of each branch, in place of as many as the budget allows; their paths are not stretched.
         anneal: How the rate falls; by default linearly over the last 30%, if nothing else lowers it along the path.
         setting: Goes on top of every state's own.
@@ -156,7 +168,7 @@ def delivered_members(
 
     def spared(branch: str) -> float:
         last = paths[branch].steps[-1]
-        return doublings.get(branch, Doubling()).spared * price(_with(last.setting, setting))
+        return doubling.spared * price(_with(last.setting, setting))
 
     branches = list(best_first)
     if number is None:
@@ -165,10 +177,8 @@ def delivered_members(
         # Of the length that they would have, had the search used up its share: a short one must not make them short.
         whole = sum(sum(costs(branch)) + spared(branch) for branch in branches)
         number = min(max(int(rest / whole), 1), MAX_MEMBERS) if whole else 1
-        seen = [doublings.get(branch, Doubling()) for branch in branches]
-        gain, error = max(each.gain for each in seen), 2.0 * max(each.error for each in seen)
-        least = math.ceil(_MIN_MEMBERS / len(branches))
-        while number // 2 >= least and gain > error:
+        gain, least = doubling.gain, math.ceil(_MIN_MEMBERS / len(branches))
+        while number // 2 >= least and gain > doubling.error:
             number, gain = number // 2, gain / 2
         number = max(number, least)
         before, last = (sum(part) for part in zip(*(costs(branch) for branch in branches), strict=True))

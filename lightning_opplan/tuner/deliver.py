@@ -100,7 +100,7 @@ def run_delivery(
             paths,
             price=price,
             rest=rest,
-            doublings={branch: doubling(search, path) for branch, path in paths.items()},
+            doubling=doubling(search),
             number=members,
             anneal=anneal,
             setting=setting,

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from lightning_opplan.planning.delivery import (
@@ -35,7 +36,9 @@ def cost(members):
 
 
 def deliver(paths, rest, **options):
-    return delivered_members(paths, price=price, rest=rest, **{"doublings": {}, "setting": {"all": True}, **options})
+    return delivered_members(
+        paths, price=price, rest=rest, **{"doubling": Doubling(), "setting": {"all": True}, **options}
+    )
 
 
 def test_as_many_members_as_the_budget_allows_and_all_of_it_is_used():
@@ -73,17 +76,17 @@ def test_a_small_rest_makes_a_short_training():
 def test_only_the_last_state_is_stretched():
     members = deliver({"": path((16, 10), (32, 10))}, 180)  # 45 each
     assert [[stage.epochs for _, stage in member.stages] for member in members] == [[10, 10]] * 4
-    longer = deliver({"": path((16, 10), (32, 10))}, 180, doublings={"": Doubling(gain=0.2, error=0.05)})
+    longer = deliver({"": path((16, 10), (32, 10))}, 180, doubling=Doubling(gain=0.2, error=0.1))
     assert [[stage.epochs for _, stage in member.stages] for member in longer] == [[10, 25]] * 2
 
 
 @pytest.mark.parametrize(
     ("gain", "expected"),
-    [(0.0, 8), (0.03, 8), (0.05, 4), (0.09, 2), (0.5, 2)],
-    ids=["flat", "once", "twice", "3", "steep"],
+    [(-0.1, 8), (0.0, 8), (0.015, 8), (0.025, 4), (0.045, 2), (0.5, 2)],
+    ids=["falling", "flat", "within the error", "one doubling", "two", "steep"],
 )
 def test_fewer_and_longer_members_while_longer_ones_gain_more_than_the_error(gain, expected):
-    members = deliver({"": path((32, 10))}, 240, doublings={"": Doubling(gain=gain, error=0.02)})
+    members = deliver({"": path((32, 10))}, 240, doubling=Doubling(gain=gain, error=0.02))
     assert len(members) == expected
     assert cost(members) == pytest.approx(240)
 
@@ -150,14 +153,34 @@ def test_a_path_that_anneals_itself_is_not_annealed_again():
     assert last.rate_factor(3) == 0.0
 
 
-def test_doubling_is_what_the_second_half_brought():
+def test_doubling_is_what_the_second_half_brought_to_all_arms_of_the_last_rung():
     search = Halving(arms(), budget=420, is_delivered=False)
     run(search, by_rate)
-    found = doubling(search, search.path())
-    best = search.leaders[search.best_so_far]
-    epochs = search.outcome(best).epochs_run
-    assert found.gain == pytest.approx(search.value(best, epochs) - search.value(best, epochs / 2))
+    found = doubling(search)
+    last = search.rungs[-1]
+    gains = [search.value(edge, last.epochs) - search.value(edge, last.epochs / 2) for edge in last.edges]
+    assert len(gains) > 1
+    assert found.gain == pytest.approx(sum(gains) / len(gains))
     assert found.gain > 0
+    assert found.error == pytest.approx(np.std(gains, ddof=1) / np.sqrt(len(gains)))
+
+
+def test_many_uncertain_arms_show_what_one_does_not():
+    """Each gains a point where a validation errs by five; ten of them gain it for certain."""
+    noise = np.random.default_rng(0)
+
+    def curve(arm, epochs):
+        return 0.5 + 0.01 * (epochs > 8) + 0.004 * noise.standard_normal()
+
+    made = arms(number=10)
+    search = Halving(made, budget=160, eta=1000, is_delivered=False)
+    run(search, curve, samples=100)
+    found = doubling(search)
+    best = search.leaders[search.best_so_far]
+    assert 0.005 < found.gain < 0.02
+    assert found.error < 0.2 * search.standard_error(best)
+    members = deliver({"": path((32, 16))}, 1000, doubling=found)
+    assert len(members) < len(deliver({"": path((32, 16))}, 1000))
 
 
 def test_a_search_cut_short_does_not_make_short_members():
@@ -169,9 +192,9 @@ def test_a_search_cut_short_does_not_make_short_members():
     left = search.path()
     spared = search.spared
     assert search.spent + spared == 30
-    assert doubling(search, left).spared == spared
+    assert doubling(search).spared == spared
     given = {"": path((32, left.steps[-1].epochs))}
-    members = deliver(given, 150, doublings={"": Doubling(spared=spared)})
+    members = deliver(given, 150, doubling=Doubling(spared=spared))
     assert len(members) == max(2, int(150 / (3 * (left.steps[-1].epochs + spared))))
     assert len(deliver(given, 150)) > len(members)
     whole = Halving(made, budget=30, is_delivered=False)
