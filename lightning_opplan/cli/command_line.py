@@ -24,6 +24,7 @@ from lightning_opplan.cli.recipe import ConfigRecipe
 from lightning_opplan.cli.tools import TOOLS
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.cache_command import write_cache
+from lightning_opplan.data.flow_command import write_flow
 from lightning_opplan.files import local_folder, parse_yaml
 from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
@@ -60,7 +61,7 @@ from lightning_opplan.tuner.spec import SearchSpec
 
 __all__ = ["OpplanCLI"]
 
-_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", "report", "cache")
+_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", "report", "cache", "flow")
 _OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
 _WITH_ENSEMBLES: Final = ("test", "predict")
@@ -366,11 +367,28 @@ class OpplanCLI(OpenCLI):
 
     def cache(self) -> None:
         """Write the decoded frames of all videos to `data.cache_dir`."""
-        data = self.instantiate_group("data")
-        if not isinstance(data, VideoDataModule):
-            raise ValueError(f"`data` must be a `VideoDataModule` to write its frames, got {type(data).__name__}.")
+        data = self._video_data()
         num_threads = self.value_of("num_threads") or os.cpu_count() or 1
         write_cache(data, short_side=self.value_of("short_side"), num_threads=num_threads)
+
+    def flow(self) -> None:
+        """Write the optical flow of all videos to `data.flow_dir`."""
+        method = self.value_of("method")
+        num_processes = self.value_of("num_processes") or (1 if method == "raft" else os.cpu_count() or 1)
+        write_flow(
+            self._video_data(),
+            method=method,
+            weights=self.value_of("weights"),
+            short_side=self.value_of("short_side"),
+            bound=self.value_of("bound"),
+            num_processes=num_processes,
+        )
+
+    def _video_data(self) -> VideoDataModule:
+        data = self.instantiate_group("data")
+        if not isinstance(data, VideoDataModule):
+            raise ValueError(f"`data` must be a `VideoDataModule` to read its videos, got {type(data).__name__}.")
+        return data
 
     def plan_options(self) -> PlanOptions:
         """Return the arguments of the group `plan`."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from lightning_opplan.data.flow import FlowMethod
 from lightning_opplan.planning.schedule import Anneal
 
 __all__ = ["Commands"]
@@ -71,4 +72,26 @@ class Commands:
             datamodule: The data, a `VideoDataModule`.
             short_side: Short side of the frames in px.
             num_threads: Videos to decode at a time, by default one per core.
+        """
+
+    def flow(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        method: FlowMethod = "tv_l1",
+        weights: str | None = None,
+        short_side: int = 256,
+        bound: float = 20.0,
+        num_processes: int | None = None,
+    ) -> None:
+        """Write the optical flow of all videos to `data.flow_dir`; started again, go on, and check at the end.
+
+        Args:
+            model: The model; not used.
+            datamodule: The data, a `VideoDataModule`.
+            method: TV-L1, or torchvision's RAFT, which is quick on a GPU.
+            weights: File with weights of RAFT, in place of those that torchvision downloads.
+            short_side: Short side in px that frames are scaled to before; smaller ones are taken as they are.
+            bound: Displacement in px that the lightest grey stands for; what is beyond is cut.
+            num_processes: Videos to work on at a time, by default one per core; one with RAFT.
         """

@@ -8,11 +8,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lightning_opplan.data.decoding import VideoError
+from lightning_opplan.data.flow import Modality
 from lightning_opplan.data.frames import memory
 from lightning_opplan.data.frames.pixel_files import PixelCache, write_pixels
 from lightning_opplan.data.lists import first_names
 from lightning_opplan.data.module import VideoDataModule
 from lightning_opplan.data.transforms import resize_short_side, scaled_size
+from lightning_opplan.wording import readable_size
 
 __all__ = ["write_cache"]
 
@@ -41,20 +43,23 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
     listed = data.without_missing(data.read_list())
     videos = {video.name: video.path for videos in listed.splits.values() for video in videos}
     todo = {name: path for name, path in videos.items() if name not in have}
-    broken = {error.path: error for error in memory.scan(todo.values())}
+    modality = data.source.modality
+    broken = {error.path: error for error in memory.scan(todo.values(), modality=modality)}
     if broken and data.on_error == "raise":
         raise next(iter(broken.values()))
     todo = {name: path for name, path in todo.items() if path not in broken}
-    sizes = [_num_bytes(path, short_side) for path in todo.values()]
+    sizes = [_num_bytes(path, short_side, modality) for path in todo.values()]
     size = sum(sizes)
-    print(f"{len(todo)} of {len(videos)} videos are to be written to {folder}: {_readable(size)}.")
+    print(f"{len(todo)} of {len(videos)} videos are to be written to {folder}: {readable_size(size)}.")
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise OSError(f"`data.cache_dir` must have room for {_readable(size)}, got {folder} with {_readable(free)}.")
+        raise OSError(
+            f"`data.cache_dir` must have room for {readable_size(size)}, got {folder} with {readable_size(free)}."
+        )
 
     # Videos are held whole, twice for a moment, and one more of them than there are threads.
     num_threads = min(num_threads, max(1, _MEMORY // (2 * max(sizes, default=1)) - 1))
-    jobs = {name: _decoding(path, short_side) for name, path in todo.items()}
+    jobs = {name: _decoding(path, short_side, modality) for name, path in todo.items()}
     written = write_pixels(folder, jobs, short_side=short_side, num_threads=num_threads)
     for _, error in tqdm(written, total=len(jobs), desc="Writing frames", unit="video"):
         if error is not None:
@@ -71,19 +76,16 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
     print(f"{len(cache.videos)} videos are in {folder}, and their checksums are right.")
 
 
-def _decoding(path: str, short_side: int) -> Callable[[], Tensor]:
+def _decoding(path: str, short_side: int, modality: Modality) -> Callable[[], Tensor]:
     def decode() -> Tensor:
-        num_frames = memory.frame_index(path).num_frames
-        return resize_short_side(memory.clip_frames(path, range(num_frames), short_side=short_side), short_side)
+        indices = range(memory.frame_index(path, modality).num_frames)
+        frames = memory.clip_frames(path, indices, modality=modality, short_side=short_side)
+        return resize_short_side(frames, short_side)
 
     return decode
 
 
-def _num_bytes(path: str, short_side: int) -> int:
-    index = memory.frame_index(path)
+def _num_bytes(path: str, short_side: int, modality: Modality) -> int:
+    index = memory.frame_index(path, modality)
     height, width = scaled_size(index.height, index.width, short_side)
-    return index.num_frames * height * width * 3
-
-
-def _readable(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"
+    return index.num_frames * height * width * (2 if modality == "flow" else 3)

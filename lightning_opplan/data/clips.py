@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_opplan.data.decoding import VideoError
+from lightning_opplan.data.flow import FLOW_MEAN, FLOW_STD
 from lightning_opplan.data.frames.sources import Source, take
 from lightning_opplan.data.lists import Video
 from lightning_opplan.data.sampling import Offset, Sampling, ShortVideo, clip_indices, spaced_offset
@@ -52,6 +53,10 @@ class ClipSpec:
             frame_stride=self.frame_stride,
             short_video=self.short_video,
         )
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Turn frames ``(T, C, H, W)`` of uint8 into a clip ``(C, T, H, W)`` of what networks take."""
+        return normalise(frames, FLOW_MEAN, FLOW_STD) if self.source.modality == "flow" else normalise(frames)
 
 
 class BrokenVideos:
@@ -123,13 +128,17 @@ class TrainingClips(_Clips):
         spec = self.spec
         indices = spec.indices(video, lambda last: int(torch.randint(last + 1, (), generator=generator)))
         augment = Augmentation.draw(
-            short_side=spec.short_side, crop_size=spec.crop_size, flip=spec.flip, generator=generator
+            short_side=spec.short_side,
+            crop_size=spec.crop_size,
+            flip=spec.flip,
+            modality=spec.source.modality,
+            generator=generator,
         )
         pixels = spec.source.pixels(video)
         if pixels is None:
-            return normalise(augment(spec.source.frames(video, indices, short_side=augment.short_side)))
+            return spec.normalise(augment(spec.source.frames(video, indices, short_side=augment.short_side)))
         rows, columns = augment.box(*pixels.shape[1:3])
-        return normalise(augment.resize(take(pixels[:, rows, columns], indices)))
+        return spec.normalise(augment.resize(take(pixels[:, rows, columns], indices)))
 
 
 class EvaluationClips(_Clips):
@@ -139,7 +148,7 @@ class EvaluationClips(_Clips):
         """Cut the clip."""
         spec = self.spec
         frames = spec.source.frames(video, spec.indices(video, spaced_offset(0, 1)), short_side=spec.short_side[0])
-        return normalise(centre_crop(frames, short_side=spec.short_side[0], crop_size=spec.crop_size))
+        return spec.normalise(centre_crop(frames, short_side=spec.short_side[0], crop_size=spec.crop_size))
 
 
 class TestViews(_Clips):
@@ -173,7 +182,7 @@ class TestViews(_Clips):
         for indices in clips:
             clip = frames[[places[index] for index in indices]]
             if self.num_crops == 1:
-                views.append(normalise(centre_crop(clip, short_side=size, crop_size=size)))
+                views.append(self.spec.normalise(centre_crop(clip, short_side=size, crop_size=size)))
             else:
-                views += [normalise(crop) for crop in three_crops(clip, short_side=size, crop_size=size)]
+                views += [self.spec.normalise(crop) for crop in three_crops(clip, short_side=size, crop_size=size)]
         return torch.stack(views)

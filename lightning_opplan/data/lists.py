@@ -18,6 +18,7 @@ __all__ = [
     "checked_folder",
     "checked_name",
     "first_names",
+    "flow_folder",
     "missing_videos",
     "read_csv",
     "read_folders",
@@ -100,12 +101,20 @@ class FileFinder:
         return next((file for file in found if os.path.dirname(file) == parent), found[0])
 
 
-def checked_folder(root: str | os.PathLike[str]) -> Path:
+def checked_folder(root: str | os.PathLike[str], argument: str = "root") -> Path:
     """Return the absolute path of a folder of videos, or raise a `FileNotFoundError`."""
     folder = Path(os.path.abspath(root))
     if not folder.is_dir():
-        raise FileNotFoundError(f"`root` must be the folder of the videos, got {os.fspath(root)!r}: no such folder.")
+        raise FileNotFoundError(
+            f"`{argument}` must be the folder of the videos, got {os.fspath(root)!r}: no such folder."
+        )
     return folder
+
+
+def flow_folder(folder: Path, video: Video) -> str:
+    """Return where the optical flow of a video lies below a folder: where the video lies, without its suffix."""
+    stem, suffix = os.path.splitext(video.name)
+    return str(folder / (stem if suffix.lower() in SUFFIXES else video.name))
 
 
 def checked_name(name: str, place: str) -> str:

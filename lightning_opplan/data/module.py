@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -16,11 +17,22 @@ from typing_extensions import override
 
 from lightning_opplan.data.clips import ClipSpec, EvaluationClips, TestViews, TrainingClips
 from lightning_opplan.data.datasets import read_dataset
+from lightning_opplan.data.flow import Modality
 from lightning_opplan.data.frames import memory
 from lightning_opplan.data.frames.index_database import cache_folder
 from lightning_opplan.data.frames.pixel_files import PixelCache
 from lightning_opplan.data.frames.sources import Decoder, Source
-from lightning_opplan.data.lists import Split, Video, VideoList, first_names, missing_videos, read_csv, read_folders
+from lightning_opplan.data.lists import (
+    Split,
+    Video,
+    VideoList,
+    checked_folder,
+    first_names,
+    flow_folder,
+    missing_videos,
+    read_csv,
+    read_folders,
+)
 from lightning_opplan.data.sampling import SEGMENT_LENGTH, Sampling, ShortVideo
 from lightning_opplan.data.splits import internal_split, load_split, save_split
 from lightning_opplan.messages import checked_choice
@@ -78,6 +90,11 @@ class VideoDataModule(LightningDataModule):
         decoder: `"pyav"`, or `"torchcodec"` where it is installed.
         cache: Keep all decoded frames in memory, for small data sets.
         cache_dir: Folder of decoded frames that `opplan cache` wrote; used for the videos that it has.
+        modality: ``"rgb"``, or ``"flow"``: clips of two channels, optical flow to the right and down. Where a clip is
+            mirrored, the first of them changes its sign.
+        flow_dir: Folder of the flow of every listed video, which `opplan flow` writes. Without it, `root` holds flow
+            itself: folders of x_00001.jpg, y_00001.jpg and so on, as other tools name them, too, or GIFs whose red is
+            to the right and whose green is down.
 
     Attributes:
         predict_split: The split whose videos a prediction is for, views and all: ``"test"``, or ``"val"`` to choose
@@ -127,6 +144,8 @@ class VideoDataModule(LightningDataModule):
         decoder: Decoder = "pyav",
         cache: bool = False,
         cache_dir: str | None = None,
+        modality: Modality = "rgb",
+        flow_dir: str | None = None,
     ) -> None:
         super().__init__()
         checked_choice("sampling", sampling, get_args(Sampling))
@@ -134,6 +153,7 @@ class VideoDataModule(LightningDataModule):
         checked_choice("on_missing", on_missing, ("raise", "skip"))
         checked_choice("on_error", on_error, ("raise", "skip"))
         checked_choice("decoder", decoder, get_args(Decoder))
+        checked_choice("modality", modality, get_args(Modality))
         if num_test_crops not in (1, 3):
             raise ValueError(f"`num_test_crops` must be 1 or 3, got {num_test_crops!r}.")
         if not crop_size <= short_side[0] <= short_side[1]:
@@ -155,7 +175,8 @@ class VideoDataModule(LightningDataModule):
         self.train_on_validation = train_on_validation
         self.on_missing, self.on_error, self.max_broken = on_missing, on_error, max_broken
         self.cache = cache
-        self.source = Source(cache_dir=cache_dir, decoder=decoder)
+        self.flow_dir = flow_dir
+        self.source = Source(cache_dir=cache_dir, decoder=decoder, modality=modality)
 
         def spec(length: int, stride: int, size: int, sides: tuple[int, int]) -> ClipSpec:
             return ClipSpec(
@@ -180,7 +201,8 @@ class VideoDataModule(LightningDataModule):
             return  # every process decodes them anyway
         listed = self.read_list()
         videos = [video for videos in listed.splits.values() for video in videos]
-        memory.scan(v.path for v in videos if not self.source.is_cached(v) and os.path.exists(v.path))
+        paths = (v.path for v in videos if not self.source.is_cached(v) and os.path.exists(v.path))
+        memory.scan(paths, modality=self.source.modality)
 
     @override
     def setup(self, stage: str) -> None:
@@ -237,12 +259,26 @@ class VideoDataModule(LightningDataModule):
         return self._views(self.predict_split)
 
     def read_list(self) -> VideoList:
-        """Read which videos there should be.
+        """Read which videos there should be, with the paths of what is trained on: of their flow, that is, if so.
 
         Raises:
             ValueError: If a list is not as it should be.
             FileNotFoundError: If the folder or a list is missing.
         """
+        listed = self.read_videos()
+        if self.flow_dir is None or self.source.modality != "flow":
+            return listed
+        folder = checked_folder(self.flow_dir, "flow_dir")
+        return replace(
+            listed,
+            splits={
+                split: tuple(replace(video, path=flow_folder(folder, video)) for video in videos)
+                for split, videos in listed.splits.items()
+            },
+        )
+
+    def read_videos(self) -> VideoList:
+        """Read which videos there should be, with the paths of their files whatever is trained on."""
         if self.dataset is not None:
             return read_dataset(self.dataset, self.root, annotations=self.annotations, split=self.split)
         if self.split is not None:
@@ -259,10 +295,12 @@ class VideoDataModule(LightningDataModule):
         counts = ", ".join(
             f"{len(paths)} of {len(found.splits[split])} {split} videos" for split, paths in missing.items()
         )
-        names = first_names([os.path.relpath(path, self.root) for paths in missing.values() for path in paths])
-        sentence = f"{counts} are not below {self.root!r}: {names}"
+        place = self.root if self.flow_dir is None or self.source.modality != "flow" else self.flow_dir
+        names = first_names([os.path.relpath(path, place) for paths in missing.values() for path in paths])
+        sentence = f"{counts} are not below {place!r}: {names}"
         if self.on_missing == "raise":
-            raise FileNotFoundError(f'{sentence}. Add them, or set `on_missing="skip"` to go on without them.')
+            add = "Add them" if place == self.root else "Add them with `opplan flow`"
+            raise FileNotFoundError(f'{sentence}. {add}, or set `on_missing="skip"` to go on without them.')
         rank_zero_warn(f"{sentence}; they are left out.")
         gone = {path for paths in missing.values() for path in paths}
         splits = {
@@ -304,7 +342,7 @@ class VideoDataModule(LightningDataModule):
 
     def _without_broken(self, splits: dict[Split, tuple[Video, ...]]) -> dict[Split, tuple[Video, ...]]:
         paths = [video.path for videos in splits.values() for video in videos if not self.source.is_cached(video)]
-        errors = self._of_first_process(memory.scan(paths, keep_pixels=self.cache))
+        errors = self._of_first_process(memory.scan(paths, modality=self.source.modality, keep_pixels=self.cache))
         if errors and self.on_error == "raise":
             more = f" ({len(errors) - 1} more of {len(paths)} videos are broken)" if len(errors) > 1 else ""
             errors[0].reason += f'{more}. Mend or delete it, or set `on_error="skip"` to leave such videos out'

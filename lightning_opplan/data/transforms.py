@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from lightning_opplan.data.flow import Modality
+
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Augmentation",
     "centre_crop",
+    "mirrored",
     "normalise",
     "resize_short_side",
     "scaled_size",
@@ -33,6 +36,7 @@ class Augmentation:
         top: Place of the crop, from 0 at the top to 1 at the bottom.
         left: Place of the crop, from 0 at the left to 1 at the right.
         flip: Whether to mirror.
+        modality: What the frames are: of optical flow, what goes to the right goes to the left in the mirror.
 
     References:
         Section 5.2: short side in [256, 340], crops of 224, no flips for Something-Something.
@@ -43,10 +47,17 @@ class Augmentation:
     top: float
     left: float
     flip: bool
+    modality: Modality = "rgb"
 
     @classmethod
     def draw(
-        cls, *, short_side: tuple[int, int], crop_size: int, flip: bool, generator: torch.Generator | None = None
+        cls,
+        *,
+        short_side: tuple[int, int],
+        crop_size: int,
+        flip: bool,
+        modality: Modality = "rgb",
+        generator: torch.Generator | None = None,
     ) -> "Augmentation":
         """Draw one at random.
 
@@ -54,11 +65,13 @@ class Augmentation:
             short_side: Smallest and largest short side in px, both included.
             crop_size: Side of the crop in px.
             flip: Whether to flip at all, with probability one half: not where left and right matter to the class.
+            modality: What the frames are.
             generator: Where the draws come from.
         """
         side = int(torch.randint(short_side[0], short_side[1] + 1, (), generator=generator))
         top, left, coin = torch.rand(3, generator=generator).tolist()
-        return cls(short_side=side, crop_size=crop_size, top=top, left=left, flip=flip and coin < 0.5)
+        is_flipped = flip and coin < 0.5
+        return cls(short_side=side, crop_size=crop_size, top=top, left=left, flip=is_flipped, modality=modality)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Crop, scale and flip frames ``(T, C, H, W)`` of any size: ``(T, C, crop_size, crop_size)``."""
@@ -75,8 +88,15 @@ class Augmentation:
         """Scale squares to the crop's size, and flip them."""
         if squares.shape[-1] != self.crop_size:
             squares = functional.resize(squares, [self.crop_size, self.crop_size], antialias=True)
-        flipped: Tensor = functional.horizontal_flip(squares) if self.flip else squares
-        return flipped
+        return mirrored(squares, self.modality) if self.flip else squares
+
+
+def mirrored(frames: Tensor, modality: Modality = "rgb") -> Tensor:
+    """Mirror frames ``(T, C, H, W)``, uint8; optical flow to the right becomes flow to the left."""
+    flipped: Tensor = functional.horizontal_flip(frames)
+    if modality == "flow":
+        flipped[:, 0] = 255 - flipped[:, 0]
+    return flipped
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:

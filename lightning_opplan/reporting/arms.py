@@ -11,7 +11,7 @@ from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.reporting.figures import INK, OTHER, PATH, STYLE
-from lightning_opplan.reporting.wording import duration
+from lightning_opplan.wording import duration
 
 __all__ = ["arm_note", "arm_table", "arms_figure", "choice_sentences", "ordered_arms"]
 

@@ -5,7 +5,7 @@ from rich.console import Group
 from rich.table import Table
 
 from lightning_opplan.planning.cost import CostEstimate, in_thousands
-from lightning_opplan.reporting.wording import duration
+from lightning_opplan.wording import duration
 
 __all__ = ["cost_tables"]
 

@@ -21,7 +21,7 @@ from lightning_opplan.reporting.comparison import Comparison, comparison_of, cos
 from lightning_opplan.reporting.costs import hours_of
 from lightning_opplan.reporting.figures import curve_figure, graph_figure, svg_of
 from lightning_opplan.reporting.tested import tested_of, verdict
-from lightning_opplan.reporting.wording import duration
+from lightning_opplan.wording import duration
 
 __all__ = ["write_report"]
 

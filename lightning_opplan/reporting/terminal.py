@@ -22,7 +22,7 @@ from lightning_opplan.planning.promise import promise_of
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arm_table, choice_sentences
 from lightning_opplan.reporting.stream import standard_console
-from lightning_opplan.reporting.wording import duration
+from lightning_opplan.wording import duration
 
 __all__ = ["FollowDisplay", "SearchDisplay", "edge_table", "path_table"]
 

@@ -10,7 +10,7 @@ from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting import FollowDisplay, SearchDisplay, edge_table, path_table
-from lightning_opplan.reporting.wording import duration
+from lightning_opplan.wording import duration
 from tests.helpers.searches import lattice, outcome, solve
 
 

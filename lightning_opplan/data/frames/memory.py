@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lightning_opplan.data import deadline
 from lightning_opplan.data.decoding import FrameIndex, Pictures, VideoError, build_index, decode_frames
+from lightning_opplan.data.flow import Modality
 from lightning_opplan.data.frames.index_database import FileKey, IndexCache, cache_folder
 from lightning_opplan.data.images import index_pictures, read_pictures
 from lightning_opplan.data.torchcodec_decoding import decode_frames_torchcodec
@@ -27,14 +28,15 @@ _PATIENCE: Final = 60.0
 """Seconds without a packet after which a decoder is given up."""
 
 
-def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]:
+def scan(paths: Iterable[str], *, modality: Modality = "rgb", keep_pixels: bool = False) -> list[VideoError]:
     """Read through every video that is not known yet, in parallel, and remember its index, on disk, too.
 
     A search builds many data modules over the same files; each file is read by the first of them only.
 
     Args:
         paths: Files, or folders of pictures.
-        keep_pixels: Keep the decoded frames in memory: three bytes per pixel and frame.
+        modality: What is in them.
+        keep_pixels: Keep the decoded frames in memory: a byte per pixel, channel and frame.
 
     Returns:
         One error for each video that cannot be used, in the order of `paths`.
@@ -44,7 +46,7 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
     unique = list(dict.fromkeys(paths))
     for path in unique:
         try:
-            keys[path] = _key(path)
+            keys[path] = _key(path, modality)
         except VideoError as error:
             errors[path] = error
     cache = _cache(cache_folder())
@@ -54,9 +56,10 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
         key = keys[path]
         try:
             if key not in _INDICES:
-                _INDICES[key] = _index(path)
+                _INDICES[key] = _index(path, modality)
             if keep_pixels and key not in _PIXELS:
-                _PIXELS[key] = clip_frames(path, range(_INDICES[key].num_frames)).permute(0, 2, 3, 1).numpy()
+                frames = clip_frames(path, range(_INDICES[key].num_frames), modality=modality)
+                _PIXELS[key] = frames.permute(0, 2, 3, 1).numpy()
         except VideoError as error:
             return error
         return None
@@ -77,26 +80,35 @@ def scan(paths: Iterable[str], *, keep_pixels: bool = False) -> list[VideoError]
     return [errors[path] for path in unique if path in errors]
 
 
-def frame_index(path: str) -> FrameIndex:
+def frame_index(path: str, modality: Modality = "rgb") -> FrameIndex:
     """Return the index of a video, reading through it if no process has."""
-    key = _key(path)
+    key = _key(path, modality)
     if key not in _INDICES:
         _INDICES.update(_cache(cache_folder()).read([key]))  # a worker that was not forked knows nothing yet
     if key not in _INDICES:
-        _INDICES[key] = _index(path)
+        _INDICES[key] = _index(path, modality)
     return _INDICES[key]
 
 
-def pixels(path: str) -> Pictures | None:
+def pixels(path: str, modality: Modality = "rgb") -> Pictures | None:
     """Return all frames of a video ``(N, H, W, C)``, uint8, if they are kept in memory."""
-    return _PIXELS.get(_key(path)) if _PIXELS else None
+    return _PIXELS.get(_key(path, modality)) if _PIXELS else None
 
 
-def clip_frames(path: str, indices: Sequence[int], *, short_side: int | None = None, decoder: str = "pyav") -> Tensor:
+def clip_frames(
+    path: str,
+    indices: Sequence[int],
+    *,
+    modality: Modality = "rgb",
+    short_side: int | None = None,
+    decoder: str = "pyav",
+) -> Tensor:
     """Return frames ``(len(indices), C, H, W)``, uint8, of a file at `short_side` px, of a folder as they are."""
     if os.path.isdir(path):
-        return _watched(path, lambda: read_pictures(path, indices))
-    index = frame_index(path)
+        return _watched(path, lambda: read_pictures(path, indices, modality))
+    index = frame_index(path, modality)
+    if modality == "flow":  # as they are: what is scaled is no longer flow of that size
+        return _watched(path, lambda: decode_frames(path, indices, index=index)[:, :2])
     decode = decode_frames_torchcodec if decoder == "torchcodec" else decode_frames
     return _watched(path, lambda: decode(path, indices, index=index, short_side=short_side))
 
@@ -112,8 +124,16 @@ def _cache(folder: Path) -> IndexCache:
     return IndexCache(folder / "videos.sqlite")
 
 
-def _index(path: str) -> FrameIndex:
-    return _watched(path, lambda: index_pictures(path) if os.path.isdir(path) else build_index(path))
+def _index(path: str, modality: Modality) -> FrameIndex:
+    if os.path.isdir(path):
+        return _watched(path, lambda: index_pictures(path, modality))
+    if modality == "flow" and not path.lower().endswith(".gif"):
+        raise VideoError(
+            path,
+            "it is no optical flow, which comes as pairs of pictures or as a GIF: "
+            "make it with `opplan flow`, and name its folder as `flow_dir`",
+        )
+    return _watched(path, lambda: build_index(path))
 
 
 def _watched(path: str, task: Callable[[], T]) -> T:
@@ -123,9 +143,10 @@ def _watched(path: str, task: Callable[[], T]) -> T:
         raise VideoError(path, f"the decoder hangs ({error})") from None
 
 
-def _key(path: str) -> FileKey:
+def _key(path: str, modality: Modality) -> FileKey:
     try:
         status = os.stat(path)
     except OSError as error:
         raise VideoError(path, error.strerror or "it cannot be read") from None
-    return path, status.st_mtime_ns, status.st_size
+    # A folder may hold both.
+    return path if modality == "rgb" else f"{modality}:{path}", status.st_mtime_ns, status.st_size

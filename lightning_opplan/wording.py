@@ -1,6 +1,6 @@
 """Numbers as people read them."""
 
-__all__ = ["duration"]
+__all__ = ["duration", "readable_size"]
 
 
 def duration(seconds: float) -> str:
@@ -19,3 +19,13 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes:02d} min"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def readable_size(num_bytes: float) -> str:
+    """Write a number of bytes shortly.
+
+    Example:
+        >>> readable_size(3 * 2**20), readable_size(1.5 * 2**40)
+        ('3.0 MiB', '1,536.0 GiB')
+    """
+    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"

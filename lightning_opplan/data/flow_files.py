@@ -1,0 +1,153 @@
+"""Optical flow on disk: a folder of pairs of pictures per video, and a list of what there is with checksums.
+
+A folder takes its name once it is whole, and a line is written after it; a video without a line is done again.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightning_opplan.data.decoding import VideoError
+from lightning_opplan.data.flow import Flow, quantised
+from lightning_opplan.files import PARTIAL, write_json
+
+__all__ = ["FlowFiles", "FlowSettings", "WrittenFlow", "write_pairs"]
+
+_FORMAT: Final = 1
+_QUALITY: Final = 95
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSettings:
+    """What all flow of a folder has in common.
+
+    Attributes:
+        method: ``"tv_l1"`` or ``"raft"``.
+        short_side: Short side in px of the frames that it was found between; smaller ones as they are.
+        bound: Displacement in px of the lightest grey.
+    """
+
+    method: str
+    short_side: int
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenFlow:
+    """The flow of one video.
+
+    Attributes:
+        name: Its folder, below the one of all.
+        num_pairs: One less than the video has frames.
+        num_bytes: Size of the pictures.
+        crc32: Checksum of their bytes, one after the other.
+    """
+
+    name: str
+    num_pairs: int
+    num_bytes: int
+    crc32: int
+
+
+class FlowFiles:
+    """A folder of flow that is there, or is begun.
+
+    Args:
+        folder: The folder.
+        settings: What the flow in it has in common.
+
+    Attributes:
+        written: The flow that there is, by name.
+
+    Raises:
+        ValueError: If the folder has flow of other settings.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], settings: FlowSettings) -> None:
+        self.folder = Path(folder)
+        head = self.folder / "flow.json"
+        content = {"format": _FORMAT, **asdict(settings)}
+        if not head.exists():
+            write_json(head, content)
+        known = json.loads(head.read_text(encoding="utf-8"))
+        if known != content:
+            differ = [
+                f"{key} {known.get(key)!r}, not {value!r}" for key, value in content.items() if known.get(key) != value
+            ]
+            raise ValueError(f"`flow_dir` must be a folder for this flow, got {folder} with {', '.join(differ)}.")
+        self._index = self.folder / "flow.jsonl"
+        self.written = {each.name: each for each in self._read()}
+
+    def add(self, written: WrittenFlow) -> None:
+        """Note that the flow of a video is there."""
+        with self._index.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(written)) + "\n")
+        self.written[written.name] = written
+
+    def damaged(self) -> Iterator[tuple[str, bool]]:
+        """Yield the name of each video, and whether its bytes are others than those written."""
+        for name, each in self.written.items():
+            yield name, (each.num_pairs, each.num_bytes, each.crc32) != _summed(self.folder / name)
+
+    def _read(self) -> Iterator[WrittenFlow]:
+        if not self._index.exists():
+            return
+        content = self._index.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):  # a kill left a line half written
+            os.truncate(self._index, len(whole))
+        for line in whole.splitlines():
+            yield WrittenFlow(**json.loads(line))
+
+
+def write_pairs(
+    folder: Path, name: str, frames: Iterator[NDArray[np.uint8]], flow: Callable[..., Flow], bound: float
+) -> WrittenFlow:
+    """Write the flow between neighbouring frames as ``x_00001.jpg``, ``y_00001.jpg`` and so on.
+
+    Args:
+        folder: Folder of all flow.
+        name: Folder of this video's below it.
+        frames: Frames ``(H, W, 3)``, uint8, in order.
+        flow: Finds the flow between two.
+        bound: Displacement in px of the lightest grey.
+
+    Raises:
+        VideoError: If there are not two frames.
+    """
+    target = folder / name
+    partial = target.with_name(target.name + PARTIAL)
+    for old in (partial, target):
+        if old.exists():
+            shutil.rmtree(old)
+    partial.mkdir(parents=True)
+    for number, (frame, following) in enumerate(pairwise(frames), start=1):
+        for axis, grey in zip("xy", quantised(flow(frame, following), bound), strict=True):
+            Image.fromarray(grey).save(partial / f"{axis}_{number:05d}.jpg", quality=_QUALITY)
+    num_pairs, num_bytes, crc32 = _summed(partial)
+    if not num_pairs:
+        partial.rmdir()
+        raise VideoError(str(target), "the video has one frame, and no flow")
+    os.replace(partial, target)
+    return WrittenFlow(name=name, num_pairs=num_pairs, num_bytes=num_bytes, crc32=crc32)
+
+
+def _summed(folder: Path) -> tuple[int, int, int]:
+    """Number of pairs, bytes, and checksum of the pictures of a folder."""
+    files = sorted(folder.glob("[xy]_*.jpg"))
+    num_bytes = crc32 = 0
+    for file in files:
+        content = file.read_bytes()
+        num_bytes += len(content)
+        crc32 = zlib.crc32(content, crc32)
+    return len(files) // 2, num_bytes, crc32
