@@ -232,7 +232,11 @@ class OpplanCLI(OpenCLI):
         if graph.axes is None:
             raise ValueError("`plan.graph` must have `axes` for a hand-tuned grid, got states written out.")
         self.result = run_grid(
-            self._tuner(options), axes=graph.built_axes(), branches=graph.branches, epochs=options.grid.epochs
+            self._tuner(options),
+            axes=graph.built_axes(),
+            branches=graph.branches,
+            epochs=options.grid.epochs,
+            decays=options.grid.decays,
         )
         self._compare(Path(options.dirpath), "grid")
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -54,6 +54,12 @@ class ClipSpec:
             short_video=self.short_video,
         )
 
+    def scaled(self, side: float) -> "ClipSpec":
+        """Return it for frames of `side` times the height and width."""
+        crop_size = round(side * self.crop_size)
+        smallest, largest = (max(round(side * each), crop_size) for each in self.short_side)
+        return replace(self, crop_size=crop_size, short_side=(smallest, largest))
+
     def normalise(self, frames: Tensor) -> Tensor:
         """Turn frames ``(T, C, H, W)`` of uint8 into a clip ``(C, T, H, W)`` of what networks take."""
         return normalise(frames, FLOW_MEAN, FLOW_STD) if self.source.modality == "flow" else normalise(frames)
@@ -103,7 +109,9 @@ class _Clips(Dataset[tuple[Tensor, int]], ABC):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, item: int | tuple[int, float]) -> tuple[Tensor, int]:
+        """Return a clip and its label; with a number beside the index, of that many times the height and width."""
+        index, side = item if isinstance(item, tuple) else (item, 1.0)
         # One draw for each clip, however many videos are tried for it: what comes after must not depend on that.
         seed = int(torch.randint(2**62, ()))
         # In place of a video that cannot be decoded, the next one: batches keep their size. There is always one left.
@@ -111,21 +119,21 @@ class _Clips(Dataset[tuple[Tensor, int]], ABC):
             video = self.videos[index]
             if index not in self.broken:
                 try:
-                    return self.clip(video, torch.Generator().manual_seed(seed)), video.label
+                    return self.clip(video, torch.Generator().manual_seed(seed), side=side), video.label
                 except VideoError as error:
                     self.broken.add(index, error)
             index = (index + 1) % len(self.videos)
 
     @abstractmethod
-    def clip(self, video: Video, generator: torch.Generator) -> Tensor: ...
+    def clip(self, video: Video, generator: torch.Generator, *, side: float = 1.0) -> Tensor: ...
 
 
 class TrainingClips(_Clips):
     """One random clip ``(C, T, H, W)`` per video, augmented, and its label."""
 
-    def clip(self, video: Video, generator: torch.Generator) -> Tensor:
-        """Draw a clip."""
-        spec = self.spec
+    def clip(self, video: Video, generator: torch.Generator, *, side: float = 1.0) -> Tensor:
+        """Draw a clip, of `side` times the height and width."""
+        spec = self.spec.scaled(side)
         indices = spec.indices(video, lambda last: int(torch.randint(last + 1, (), generator=generator)))
         augment = Augmentation.draw(
             short_side=spec.short_side,
@@ -144,7 +152,7 @@ class TrainingClips(_Clips):
 class EvaluationClips(_Clips):
     """The centre clip ``(C, T, H, W)`` of every video, centre crop, and its label (section 5.1)."""
 
-    def clip(self, video: Video, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - the same every time
+    def clip(self, video: Video, generator: torch.Generator, *, side: float = 1.0) -> Tensor:  # noqa: ARG002
         """Cut the clip."""
         spec = self.spec
         frames = spec.source.frames(video, spec.indices(video, spaced_offset(0, 1)), short_side=spec.short_side[0])
@@ -170,7 +178,7 @@ class TestViews(_Clips):
         super().__init__(videos, spec, max_broken=max_broken)
         self.num_clips, self.num_crops = num_clips, num_crops
 
-    def clip(self, video: Video, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - the same every time
+    def clip(self, video: Video, generator: torch.Generator, *, side: float = 1.0) -> Tensor:  # noqa: ARG002
         """Cut all views."""
         size = self.spec.crop_size
         clips = [self.spec.indices(video, spaced_offset(view, self.num_clips)) for view in range(self.num_clips)]

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 from typing_extensions import override
 
 from lightning_opplan.data.clips import ClipSpec, EvaluationClips, TestViews, TrainingClips
@@ -34,6 +34,7 @@ from lightning_opplan.data.lists import (
     read_folders,
 )
 from lightning_opplan.data.sampling import SEGMENT_LENGTH, Sampling, ShortVideo
+from lightning_opplan.data.short_cycle import ShortCycleBatches
 from lightning_opplan.data.splits import internal_split, load_split, save_split
 from lightning_opplan.messages import checked_choice
 
@@ -74,6 +75,8 @@ class VideoDataModule(LightningDataModule):
         num_test_clips: Evenly spaced clips per video in the test.
         num_test_crops: Crops per clip in the test: 3 along the longer side, or 1 in the centre.
         batch_size: Training clips per step and device.
+        short_cycle: Of every three training batches the first two have clips of a half and of √½ of the height and
+            width, and 4 and 2 times as many of them: the short cycle of multigrid training.
         eval_batch_size: Videos per step and device in validation; the test takes one. By default `batch_size`.
         num_workers: Processes that load clips.
         val_size: Videos to cut from the training set for validation: a count, or a share below 1. By default as many
@@ -132,6 +135,7 @@ class VideoDataModule(LightningDataModule):
         num_test_clips: int = 10,
         num_test_crops: int = 3,
         batch_size: int = 16,
+        short_cycle: bool = False,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         val_size: float | None = None,
@@ -169,6 +173,7 @@ class VideoDataModule(LightningDataModule):
         self.root, self.dataset, self.split = root, dataset, split
         self.annotations, self.group_column = annotations, group_column
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.short_cycle = short_cycle
         self.num_workers = num_workers
         self.num_test_clips, self.num_test_crops = num_test_clips, num_test_crops
         self.val_size, self.split_seed, self.val_file = val_size, split_seed, val_file
@@ -225,13 +230,14 @@ class VideoDataModule(LightningDataModule):
     def train_dataloader(self) -> Loader:
         videos = self._split("train")
         num_devices = self.trainer.world_size if self.trainer else 1
-        return self._loader(
-            TrainingClips(videos, self.train_spec, max_broken=self._limit(len(videos))),
-            batch_size=self.batch_size,
-            shuffle=True,
-            # A last batch of one or two clips would upset the statistics of batch normalisation.
-            drop_last=math.ceil(len(videos) / num_devices) > self.batch_size,
-        )
+        clips = TrainingClips(videos, self.train_spec, max_broken=self._limit(len(videos)))
+        # A last batch of one or two clips would upset the statistics of batch normalisation.
+        drop_last = math.ceil(len(videos) / num_devices) > self.batch_size
+        if self.short_cycle:
+            return self._loader(
+                clips, batch_sampler=ShortCycleBatches(RandomSampler(clips), self.batch_size, drop_last)
+            )
+        return self._loader(clips, batch_size=self.batch_size, shuffle=True, drop_last=drop_last)
 
     @override
     def val_dataloader(self) -> Loader:

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, get_args
 from lightning_opplan.messages import checked_choice, checked_numbers
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Axis, Setting, TransitionGraph
-from lightning_opplan.planning.hand_tuned import EPOCHS
+from lightning_opplan.planning.hand_tuned import EPOCHS, PAPER_DECAYS, Decay
 from lightning_opplan.planning.knee import WAIT, KneeRule, ValueKind
 from lightning_opplan.planning.schedule import Anneal
 from lightning_opplan.planning.space import SearchSpace, is_rate
@@ -310,9 +310,12 @@ class GridOptions:
 
     Args:
         epochs: Epochs of a whole training to try; by default those of the paper.
+        decays: How the learning rate goes: ``"step"`` and ``"cosine"`` as in the paper, ``"warmup_cosine"`` as
+            SlowFast is trained, and ``"multigrid"``, which changes the shape of the clips, too.
     """
 
     epochs: list[int] = field(default_factory=lambda: list(EPOCHS))
+    decays: list[Decay] = field(default_factory=lambda: list(PAPER_DECAYS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from lightning_opplan.messages import checked_choice, checked_names
 
 __all__ = ["CONSTANT", "Anneal", "FixedStage", "Shape"]
 
+_WARMUP_START: Final = 0.1  # as in SlowFast's configurations: from 0.01 to 0.1
+
 Shape = Literal["linear", "sqrt", "cosine", "none"]
 
 
@@ -20,6 +22,8 @@ class Anneal:
         share: Share of the training's epochs that it takes.
         shape: How the rate falls with the share u of the end that is over: ``"linear"`` 1 − u, ``"sqrt"`` 1 − √u,
             ``"cosine"`` ½ (1 + cos πu); ``"none"`` keeps it constant.
+        warmup: Share of the training's epochs at its beginning in which the rate rises linearly, from a tenth, to
+            where it would be then.
 
     References:
         Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", 2024, for 1 − √u.
@@ -31,9 +35,12 @@ class Anneal:
 
     share: float = 0.3
     shape: Shape = "linear"
+    warmup: float = 0.0
 
     def __post_init__(self) -> None:
         checked_choice("anneal.shape", self.shape, get_args(Shape))
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"`anneal.warmup` must be a share of the epochs below 1, got {self.warmup!r}.")
         if not 0 < self.share <= 1:
             raise ValueError(
                 f"`anneal.share` must be a share of the epochs, above 0 and at most 1, got {self.share!r}."
@@ -46,12 +53,12 @@ class Anneal:
             return content
         if not isinstance(content, Mapping):
             raise ValueError(f"`anneal` must be a mapping with `share` and `shape`, got {content!r}.")
-        checked_names("anneal", content, ("share", "shape"))
+        checked_names("anneal", content, ("share", "shape", "warmup"))
         return cls(**content)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "warmup" or value}
 
     def factor(self, progress: float) -> float:
         """Return what the learning rate is multiplied by.
@@ -59,13 +66,18 @@ class Anneal:
         Args:
             progress: Share of the whole training that is over, from 0 to 1.
         """
+        if progress < self.warmup:
+            risen = _WARMUP_START + (1.0 - _WARMUP_START) * progress / self.warmup
+            return round(risen * self._fallen(self.warmup), 12)
+        return round(self._fallen(progress), 12)
+
+    def _fallen(self, progress: float) -> float:
         if self.shape == "none":
             return 1.0
         over = min(max((progress - (1.0 - self.share)) / self.share, 0.0), 1.0)
-        factor = {
+        return {
             "linear": 1.0 - over, "sqrt": 1.0 - math.sqrt(over), "cosine": 0.5 * (1.0 + math.cos(math.pi * over)),
         }[self.shape]  # fmt: skip
-        return round(factor, 12)
 
 
 CONSTANT: Final = Anneal(shape="none")

@@ -109,6 +109,11 @@ class Comparison:
     grid_trainings: tuple[int, int] = (0, 0)
     variants: tuple[tuple[str, float, float, float], ...] = ()
 
+    @property
+    def decays(self) -> tuple[str, ...]:
+        """How the learning rate went in the hand-tuned trainings."""
+        return tuple(dict.fromkeys(decay for row in self.strategies for decay in row.best))
+
 
 def spent(search: Search | Halving) -> Spent:
     """Add up what all edges of a search have taken."""
@@ -176,10 +181,11 @@ def comparison_tables(found: Comparison) -> Group:
     tables = []
     if found.strategies:
         table = _table(f"Hand-tuned ({found.monitor}; in brackets the best number of epochs)", "sampling", "strategy")
-        for name in ("step", "cosine"):
-            table.add_column(name, justify="right")
+        for name in found.decays:
+            table.add_column(name.replace("_", " "), justify="right")
         for row in found.strategies:
-            cells = [f"{best[0]:.4f} ({best[1]})" if best else "" for best in row.best.values()]
+            bests = [row.best.get(decay) for decay in found.decays]
+            cells = [f"{best[0]:.4f} ({best[1]})" if best else "" for best in bests]
             table.add_row(row.branch, row.steps, *cells)
         tables.append(table)
         table = _table("Planned and hand-tuned", "", found.monitor, "epochs", "device time", "clip-frames", "trained")
@@ -212,9 +218,10 @@ def _with_grid(found: Comparison, plan: PlanRecord, search: Search | Halving) ->
     sign = 1.0 if plan.mode == "max" else -1.0
     groups: dict[tuple[str, str], dict[str, list[tuple[float, int]]]] = {}
     for name, facts in plan.trainings.items():
-        row = groups.setdefault((facts["branch"], " → ".join(map(str, facts["steps"]))), {"step": [], "cosine": []})
+        row = groups.setdefault((facts["branch"], " → ".join(map(str, facts["steps"]))), {})
+        results = row.setdefault(facts["decay"], [])
         if name in values:
-            row[facts["decay"]].append((values[name][0], facts["epochs"]))
+            results.append((values[name][0], facts["epochs"]))
     strategies = tuple(
         Strategy(
             branch=branch,

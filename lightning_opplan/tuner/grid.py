@@ -9,7 +9,14 @@ from dataclasses import replace
 
 from lightning_opplan.planning.chains import chain_graph
 from lightning_opplan.planning.graph import Axis, Setting
-from lightning_opplan.planning.hand_tuned import EPOCHS, hand_tuned_trainings, training_table
+from lightning_opplan.planning.hand_tuned import (
+    EPOCHS,
+    PAPER_DECAYS,
+    SHAPE_KEYS,
+    Decay,
+    hand_tuned_trainings,
+    training_table,
+)
 from lightning_opplan.planning.options import SearchOptions
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.variants import path_variants, variants_graph
@@ -25,6 +32,7 @@ def run_grid(
     axes: Sequence[Axis],
     branches: Mapping[str, Setting] | None = None,
     epochs: Sequence[int] = EPOCHS,
+    decays: Sequence[Decay] = PAPER_DECAYS,
 ) -> SearchResult:
     """Train the hand-tuned grid of the paper below a search's folder, in ``grid``; called again, resume.
 
@@ -33,6 +41,7 @@ def run_grid(
         axes: Axes of its graph.
         branches: Branches of its graph.
         epochs: Epochs of a whole training to try.
+        decays: How the learning rate is to go, see `HandTuned`.
 
     Returns:
         The best training as a path, and all outcomes.
@@ -40,7 +49,8 @@ def run_grid(
     Raises:
         ValueError: If there is one axis only, or a number of epochs is too small for all stages.
     """
-    trainings = hand_tuned_trainings(axes=axes, branches=branches, epochs=epochs)
+    base = tuner.spec.recipe.values_of(SHAPE_KEYS) if "multigrid" in decays else None
+    trainings = hand_tuned_trainings(axes=axes, branches=branches, epochs=epochs, decays=decays, base=base)
     graph, stages = chain_graph(trainings)
     spec = replace(
         tuner.spec,

@@ -14,7 +14,7 @@ from lightning_opplan.messages import checked_choice, checked_names
 from lightning_opplan.planning.cost import CostEstimate
 from lightning_opplan.planning.curves import Mode, sounds_lower
 from lightning_opplan.planning.graph import Setting, TransitionGraph
-from lightning_opplan.planning.hand_tuned import EPOCHS
+from lightning_opplan.planning.hand_tuned import EPOCHS, PAPER_DECAYS, Decay
 from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.options import BudgetOptions, ExecutorOptions, SearchOptions
 from lightning_opplan.planning.path import OptimizationPath
@@ -156,9 +156,9 @@ class PathSearchTuner:
         """Train what nobody plans, for the same cost; see `run_control`."""
         return run_control(self, schedules=schedules, setting=setting)
 
-    def grid(self, *, epochs: Sequence[int] = EPOCHS) -> SearchResult:
+    def grid(self, *, epochs: Sequence[int] = EPOCHS, decays: Sequence[Decay] = PAPER_DECAYS) -> SearchResult:
         """Train the hand-tuned grid of the same axes and branches; see `run_grid`."""
-        return run_grid(self, axes=self.spec.axes, branches=self.spec.branches, epochs=epochs)
+        return run_grid(self, axes=self.spec.axes, branches=self.spec.branches, epochs=epochs, decays=decays)
 
     def study(self) -> SearchResult:
         """Train the variants of the path that was found; see `run_study`."""

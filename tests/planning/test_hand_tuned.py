@@ -5,6 +5,7 @@ import pytest
 from lightning_opplan.planning.chains import chain_graph
 from lightning_opplan.planning.graph import START, Axis
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
+from lightning_opplan.planning.multigrid import phases
 from lightning_opplan.planning.schedule import FixedStage
 
 CLIP = Axis("clip", [{"length": length} for length in (16, 32, 64)], reversible=True)
@@ -71,3 +72,59 @@ def test_impossible_grids_are_named():
         hand_tuned_trainings(axes=[CLIP])
     with pytest.raises(ValueError, match="`epochs` must be at least 6, one for each stage, got 5"):
         hand_tuned_trainings(axes=[CLIP, RATE], epochs=[5])
+
+
+SHAPE = {"data.clip_length": 32, "data.crop_size": 112, "data.short_side": [128, 160], "data.batch_size": 8}
+
+
+def test_multigrid_goes_from_short_and_small_to_whole():
+    """The long cycle at the first two of three rates; every update sees about as many pixels, and rates scale."""
+    rates = Axis("rate", [{"model.learning_rate": rate} for rate in (0.1, 0.01, 0.001)])
+    clip = Axis("clip", [{"model.x": 1}, {"model.x": 2}])
+    (training,) = hand_tuned_trainings(
+        axes=[clip, rates], epochs=[200], decays=["multigrid"], base=SHAPE, branches={"us": {"sampling": "uniform"}}
+    )
+    assert training.name == "us 2 multigrid 200"
+    assert sum(stage.epochs for _, stage in training.stages) == 300
+    shapes = [
+        (s["data.clip_length"], s["data.crop_size"], s["data.batch_size"], round(s["model.learning_rate"], 6))
+        for s, _ in training.stages
+    ]
+    assert shapes == [
+        (8, 79, 64, 0.8), (16, 79, 32, 0.4), (16, 112, 16, 0.2), (32, 112, 8, 0.1),
+        (8, 79, 64, 0.08), (16, 79, 32, 0.04), (16, 112, 16, 0.02), (32, 112, 8, 0.01),
+        (32, 112, 8, 0.01), (32, 112, 8, 0.001),
+    ]  # fmt: skip
+    assert all(s["data.short_cycle"] and s["sampling"] == "uniform" and s["model.x"] == 2 for s, _ in training.stages)
+    assert training.stages[0][0]["data.short_side"] == [91, 113]
+    assert all(stage.is_constant for _, stage in training.stages)
+
+
+def test_multigrid_is_as_long_as_in_the_authors_configuration_for_slowfast():
+    """What follows from its rule, for rates in equal steps."""
+    found = phases(196, 4)
+    updates = [phase.epochs / phase.batch for phase in found]
+    # The same number of updates for each shape of a round, for every round, and in the end as many as in a round.
+    assert updates[:12] == pytest.approx([updates[0]] * 12)
+    assert sum(updates[12:]) == pytest.approx(sum(updates[:4]))
+    assert sum(phase.epochs for phase in found) == pytest.approx(1.5 * 196)
+    assert [phase.level for phase in found] == [0] * 4 + [1] * 4 + [2] * 5 + [3]
+    # An ordinary training of as many samples takes 294 epochs' updates.
+    assert sum(updates) < 294 / 3
+
+
+def test_multigrid_has_to_know_the_clips():
+    with pytest.raises(ValueError, match="leave 'multigrid' out where the configuration says nothing of"):
+        hand_tuned_trainings(axes=[CLIP, RATE], decays=["multigrid"])
+    with pytest.raises(ValueError, match="`decays` must be one of 'step', 'cosine'"):
+        hand_tuned_trainings(axes=[CLIP, RATE], decays=["linear"])
+
+
+def test_a_warm_up_rises_to_the_cosine():
+    trainings = hand_tuned_trainings(axes=[CLIP, RATE], epochs=[196], decays=["warmup_cosine"])
+    assert {training.decay for training in trainings} == {"warmup_cosine"}
+    factors = [stage.rate_factor(epoch) for _, stage in trainings[0].stages for epoch in range(stage.epochs)]
+    cosine = [0.5 * (1 + math.cos(math.pi * epoch / 196)) for epoch in range(196)]
+    assert factors[34:] == pytest.approx(cosine[34:])
+    assert factors[0] == pytest.approx(0.1 * cosine[34])
+    assert factors[17] == pytest.approx(0.55 * cosine[34])
