@@ -21,11 +21,12 @@ from lightning_opplan._lightning import OpenCLI, add_callback
 from lightning_opplan.callbacks import ScoreWriter
 from lightning_opplan.cli.commands import Commands
 from lightning_opplan.cli.recipe import ConfigRecipe
+from lightning_opplan.cli.result_tables import ResultTable, add_table_arguments
 from lightning_opplan.cli.tools import TOOLS
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.cache_command import write_cache
 from lightning_opplan.data.flow_command import write_flow
-from lightning_opplan.files import local_folder, parse_yaml
+from lightning_opplan.files import file_name, local_folder, parse_yaml
 from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.journal import Journal
@@ -36,11 +37,15 @@ from lightning_opplan.reporting import (
     comparison_of,
     comparison_tables,
     cost_tables,
+    found_paths,
+    paths_table,
     say,
     standard_console,
     tested_of,
     tested_table,
     verdict,
+    write_figures,
+    write_paths,
     write_report,
 )
 from lightning_opplan.tuner import (
@@ -61,7 +66,8 @@ from lightning_opplan.tuner.spec import SearchSpec
 
 __all__ = ["OpplanCLI"]
 
-_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", "report", "cache", "flow")
+_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", "report", "table", "cache", "flow")
+_WITHOUT_MODEL: Final = ("report", "table")
 _OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
 _WITH_ENSEMBLES: Final = ("test", "predict")
@@ -128,7 +134,7 @@ class OpplanCLI(OpenCLI):
     def subcommands() -> dict[str, set[str]]:
         skipped = {"model", "datamodule"}
         own = dict.fromkeys(_OWN_COMMANDS, skipped)
-        return {**LightningCLI.subcommands(), **own, "report": set(), **{name: set() for name in TOOLS}}
+        return {**LightningCLI.subcommands(), **own, **{name: set() for name in (*_WITHOUT_MODEL, *TOOLS)}}
 
     @override
     def setup_parser(
@@ -146,7 +152,7 @@ class OpplanCLI(OpenCLI):
 
     @override
     def command_parser(self, klass: type, subcommand: str, **options: Any) -> LightningArgumentParser:
-        if subcommand not in (*_OF_PLAN_ALONE, "report", *TOOLS):
+        if subcommand not in (*_OF_PLAN_ALONE, *_WITHOUT_MODEL, *TOOLS):
             parser = super().command_parser(klass, subcommand, **options)
             if subcommand in _WITH_ENSEMBLES:
                 parser.add_argument("--ensemble", type=str | None, help="File of networks whose scores are averaged.")
@@ -161,7 +167,15 @@ class OpplanCLI(OpenCLI):
             TOOLS[subcommand].add_arguments(parser)
             return parser
         if subcommand == "report":
-            parser.add_argument("dirpath", type=str, help="Folder of the search.")
+            parser.add_argument("dirpath", nargs="+", type=str, help="Folder of the search, or of several.")
+            parser.add_argument("--figures", type=str | None, help="Folder for every figure as a file of its own.")
+            parser.add_argument("--format", type=Literal["svg", "png", "pdf"], default="svg", help="Format of these.")
+            parser.add_argument(
+                "--out", type=str, default="paths.html", help="Of several searches: page, or figure, of their paths."
+            )
+            return parser
+        if subcommand == "table":
+            add_table_arguments(parser)
             return parser
         self.add_all_arguments(parser)
         if subcommand == "deliver":
@@ -181,7 +195,7 @@ class OpplanCLI(OpenCLI):
     @property
     @override
     def is_seeded(self) -> bool:
-        return self.subcommand not in ("report", *TOOLS)
+        return self.subcommand not in (*_WITHOUT_MODEL, *TOOLS)
 
     @override
     def instantiate_classes(self) -> None:
@@ -362,12 +376,45 @@ class OpplanCLI(OpenCLI):
         say(f"Test:    {self._command('test', config=config, ckpt_path=weights)}")
 
     def report(self) -> None:
-        """Make the report anew, and print what there is to compare."""
-        folder = Path(self.value_of("dirpath"))
-        file = write_report(folder)
-        standard_console().print(comparison_tables(comparison_of(folder)))
-        self._show_tests(folder)
-        say(f"Report:  {file}")
+        """Make the report anew, and print what there is to compare; of several searches their paths, too."""
+        folders = [Path(folder) for folder in self.value_of("dirpath")]
+        for folder in folders:
+            file = write_report(folder)
+            if len(folders) == 1:
+                standard_console().print(comparison_tables(comparison_of(folder)))
+                self._show_tests(folder)
+            say(f"Report:  {file}")
+            if self.value_of("figures") is not None:
+                parts = [] if len(folders) == 1 else [file_name(str(folder))]
+                target = Path(self.value_of("figures"), *parts)
+                number = len(write_figures(folder, target, self.value_of("format")))
+                say(f"Figures: {number} in {target}")
+        if len(folders) > 1:
+            found = found_paths(folders)
+            standard_console().print(paths_table(found))
+            say(f"Paths:   {write_paths(found, self.value_of('out'))}")
+
+    def table(self) -> None:
+        """Fill a table of strategies over networks, splits or data sets."""
+
+        def run(words: list[str]) -> OpplanCLI:
+            args, kwargs = self.given
+            return type(self)(*args, **{**kwargs, "args": words})
+
+        values = self.config["table"]
+        table = ResultTable(
+            values.kind,
+            values.over,
+            strategies=values.strategies,
+            seeds=values.seeds,
+            dirpath=local_folder(values.dirpath),
+            words=values.words,
+            main=run,
+        )
+        table.fill(say)
+        standard_console().print(table.table(values.metric))
+        for file in table.write(values.metric):
+            say(f"Table:   {file}")
 
     def cache(self) -> None:
         """Write the decoded frames of all videos to `data.cache_dir`."""

@@ -55,8 +55,11 @@ class Commands:
     def fuse(self, files: list[str]) -> None:
         """Average the scores that `predict --scores` has written, of several networks, samplings or modalities."""
 
-    def report(self, dirpath: str) -> None:
-        """Make the report of a search anew from its journal."""
+    def report(self, dirpaths: list[str]) -> None:
+        """Make the report of a search anew from its journal; of several, their paths side by side."""
+
+    def table(self, kind: str, words: list[str]) -> None:
+        """Plan, and train by hand, over networks, splits or data sets, and join the results; started again, go on."""
 
     def cache(
         self,

@@ -24,8 +24,8 @@ class P3DBlock(ResidualBlock):
 
     A: 1×3×3, then 3×1×1. B: both of the same input, summed. C: 1×3×3 with its activation, then 3×1×1 added to it.
 
-    Differs from the released implementation: in a basic block of kind B, both convolutions of a pair see the same
-    input, as in a bottleneck, and channels and stride may change. There it fails in stages 2 to 4.
+    In a basic block of kind B, the two temporal convolutions make a stream of their own, as in the released
+    implementation: the second goes on from what the first one gave, and each is added to the spatial one beside it.
     """
 
     @property
@@ -58,6 +58,14 @@ class P3DBlock(ResidualBlock):
         if number == 1 or self.bottleneck:  # no activation before the sum with the shortcut
             spatial = self.relu(spatial)
         return spatial + self.layer(conv_t, spatial)
+
+    @override
+    def residual(self, x: Tensor) -> Tensor:
+        if self.kind != "B" or self.bottleneck:
+            return super().residual(x)
+        temporal = self.layer("conv1_t", x)
+        first = self.relu(self.bn1(self.conv1(x) + temporal))
+        return self.layer("bn2", self.layer("conv2", first) + self.layer("conv2_t", temporal))
 
 
 register_resnets("p3d", VideoResNet, P3DBlock)

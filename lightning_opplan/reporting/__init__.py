@@ -3,6 +3,7 @@
 from lightning_opplan.reporting.comparison import comparison_of, comparison_tables
 from lightning_opplan.reporting.costs import cost_tables
 from lightning_opplan.reporting.html import write_report
+from lightning_opplan.reporting.side_by_side import found_paths, paths_table, write_figures, write_paths
 from lightning_opplan.reporting.stream import say, standard_console
 from lightning_opplan.reporting.terminal import FollowDisplay, SearchDisplay, edge_table, path_table
 from lightning_opplan.reporting.tested import tested_of, tested_table, verdict
@@ -14,11 +15,15 @@ __all__ = [
     "comparison_tables",
     "cost_tables",
     "edge_table",
+    "found_paths",
     "path_table",
+    "paths_table",
     "say",
     "standard_console",
     "tested_of",
     "tested_table",
     "verdict",
+    "write_figures",
+    "write_paths",
     "write_report",
 ]

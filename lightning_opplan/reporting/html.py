@@ -3,10 +3,11 @@
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from lightning_opplan.files import write_text
 from lightning_opplan.planning.cost import in_thousands
@@ -19,11 +20,14 @@ from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arm_note, arms_figure, choice_sentences, ordered_arms
 from lightning_opplan.reporting.comparison import Comparison, comparison_of, cost_rows, runner_ups, spent
 from lightning_opplan.reporting.costs import hours_of
-from lightning_opplan.reporting.figures import curve_figure, graph_figure, svg_of
+from lightning_opplan.reporting.figures import curve_figure, svg_of
+from lightning_opplan.reporting.graph_figures import graph_figure, procedure_figure
 from lightning_opplan.reporting.tested import tested_of, verdict
 from lightning_opplan.wording import duration
 
 __all__ = ["write_report"]
+
+_MOST_IN_PANELS: Final = 40  # edges that can still be told apart in a quarter of the page
 
 
 def write_report(dirpath: str | os.PathLike[str]) -> Path:
@@ -71,10 +75,11 @@ def _render(folder: Path, plan: PlanRecord, search: Search | Halving, comparison
         is_halving=is_halving,
         tested=tested if any(row.value is not None for row in tested) else (),
         verdict=verdict(tested, plan.mode),
-        graph_svg=Markup(svg_of(graph_figure(search, chosen=chosen)))
-        if isinstance(search, Search) and not is_chains
+        graph_svg=_drawn(graph_figure(search, chosen=chosen)) if isinstance(search, Search) and not is_chains else "",
+        procedure_svg=_drawn(procedure_figure(search, chosen=chosen))
+        if isinstance(search, Search) and not is_chains and len(search.edges) <= _MOST_IN_PANELS
         else "",
-        arms_svg=Markup(svg_of(arms_figure(search, monitor=plan.monitor))) if isinstance(search, Halving) else "",
+        arms_svg=_drawn(arms_figure(search, monitor=plan.monitor)) if isinstance(search, Halving) else "",
         choice=choice_sentences(search) if isinstance(search, Halving) else [],
         rows=[_row(edge, plan, search, chosen) for edge in _edges(search)],
     )
@@ -136,5 +141,9 @@ def _row(edge: Edge, plan: PlanRecord, search: Search | Halving, chosen: Collect
             family=None if isinstance(search, Halving) else plan.options.rule.curve,
             is_chosen=is_chosen,
         )
-        row.update(time=duration(outcome.seconds), svg=Markup(svg_of(figure)))
+        row.update(time=duration(outcome.seconds), svg=_drawn(figure))
     return row
+
+
+def _drawn(figure: Figure) -> Markup:
+    return Markup(svg_of(figure))

@@ -44,6 +44,12 @@ class Reference:
             y = relu(self.norm(self.conv(x, f"{prefix}.conv1"), f"{prefix}.bn1"))
             y = self.spatiotemporal(y, prefix, 2, kind, stride, relu)
             y = self.norm(self.conv(y, f"{prefix}.conv3"), f"{prefix}.bn3")
+        elif kind == "B" and self.family not in ("i3d", "r2plus1d"):
+            t = self.conv(x, f"{prefix}.conv1_t", (1, stride, stride), (1, 0, 0))
+            y = self.conv(x, f"{prefix}.conv1", (1, stride, stride), (0, 1, 1))
+            y = relu(self.norm(y + t, f"{prefix}.bn1"))
+            t = self.conv(t, f"{prefix}.conv2_t", padding=(1, 0, 0))
+            y = self.norm(self.conv(y, f"{prefix}.conv2", padding=(0, 1, 1)) + t, f"{prefix}.bn2")
         else:
             y = self.spatiotemporal(x, prefix, 1, kind, stride, relu)
             y = self.spatiotemporal(y, prefix, 2, kind, 1, nothing)
