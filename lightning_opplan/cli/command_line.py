@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from typing_extensions import override
 
 import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
@@ -119,6 +119,8 @@ class OpplanCLI(OpenCLI):
         kwargs.setdefault("save_config_callback", SaveConfigOfFit)
         self.given = args, {name: value for name, value in kwargs.items() if name not in ("args", "run")}
         """What this was made of, without the words of the command line."""
+        self.further: list[str] = []
+        """The words after ``--``, which `table` hands to every command."""
         self.result: SearchResult | None = None
         """What `plan` found."""
         self.delivered: Delivered | None = None
@@ -191,6 +193,16 @@ class OpplanCLI(OpenCLI):
     @override
     def add_own_arguments(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(PlanOptions, "plan")
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        words = sys.argv[1:] if args is None else args
+        if isinstance(words, list) and words[:1] == ["table"] and "--" in words:
+            end = words.index("--")
+            self.further = words[end + 1 :]
+            self.config = parser.parse_args(words[:end])
+        else:
+            super().parse_arguments(parser, args)
 
     @property
     @override
@@ -408,7 +420,7 @@ class OpplanCLI(OpenCLI):
             strategies=values.strategies,
             seeds=values.seeds,
             dirpath=local_folder(values.dirpath),
-            words=values.words,
+            words=self.further,
             main=run,
         )
         table.fill(say)

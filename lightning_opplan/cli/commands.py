@@ -58,7 +58,7 @@ class Commands:
     def report(self, dirpaths: list[str]) -> None:
         """Make the report of a search anew from its journal; of several, their paths side by side."""
 
-    def table(self, kind: str, words: list[str]) -> None:
+    def table(self, kind: str) -> None:
         """Plan, and train by hand, over networks, splits or data sets, and join the results; started again, go on."""
 
     def cache(

@@ -214,8 +214,11 @@ class ResultTable:
 
 def add_table_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of `opplan table` to a parser."""
-    parser.add_argument("kind", type=Literal["networks", "splits", "datasets"], help="What the rows of the table are.")
-    parser.add_argument("words", nargs="*", help="After --: the arguments of `opplan plan`, --config and all.")
+    parser.add_argument(
+        "kind",
+        type=Literal["networks", "splits", "datasets"],
+        help="What the rows of the table are. What follows -- goes to every command: --config and all.",
+    )
     parser.add_argument("--over", type=list[str | int], required=True, help="Networks, splits, or configurations.")
     parser.add_argument(
         "--strategies", type=list[str], default=["plan", "cosine"], help=f"Columns, of {', '.join(STRATEGIES)}."
