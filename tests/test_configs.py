@@ -117,7 +117,7 @@ def test_a_published_path_is_followed_on_its_data_set_and_on_another(tmp_path, m
     own = name.partition("_from_")[0]
     for data in (own, OTHER.get(own, "kinetics400")):
         words = words_for(tmp_path, data, write_video)
-        cli = main(["fit", *words, *SHORT, "--trainer.default_root_dir", str(tmp_path)])
+        cli = main(["fit", *words, *SHORT, "--trainer.default_root_dir", str(tmp_path / data)])
         file = shortened(tmp_path, name, cli)
         main(["follow", *words, "--path", file, "--plan.dirpath", f"runs/{data}", "--take_settings", "graph"])
         assert (tmp_path / "runs" / data / "follow" / "weights.ckpt").is_file()

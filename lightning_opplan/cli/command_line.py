@@ -411,7 +411,11 @@ class OpplanCLI(OpenCLI):
 
         def run(words: list[str]) -> OpplanCLI:
             args, kwargs = self.given
-            return type(self)(*args, **{**kwargs, "args": words})
+            own, sys.argv = sys.argv, sys.argv[:1]  # or LightningCLI warns of words in both places
+            try:
+                return type(self)(*args, **{**kwargs, "args": words})
+            finally:
+                sys.argv = own
 
         values = self.config["table"]
         table = ResultTable(

@@ -34,7 +34,7 @@ from lightning_opplan.data.lists import (
     read_folders,
 )
 from lightning_opplan.data.sampling import SEGMENT_LENGTH, Sampling, ShortVideo
-from lightning_opplan.data.short_cycle import ShortCycleBatches
+from lightning_opplan.data.short_cycle import LARGEST_BATCH, ShortCycleBatches
 from lightning_opplan.data.splits import internal_split, load_split, save_split
 from lightning_opplan.messages import checked_choice
 
@@ -232,11 +232,11 @@ class VideoDataModule(LightningDataModule):
         num_devices = self.trainer.world_size if self.trainer else 1
         clips = TrainingClips(videos, self.train_spec, max_broken=self._limit(len(videos)))
         # A last batch of one or two clips would upset the statistics of batch normalisation.
-        drop_last = math.ceil(len(videos) / num_devices) > self.batch_size
+        largest = self.batch_size * (LARGEST_BATCH if self.short_cycle else 1)
+        drop_last = math.ceil(len(videos) / num_devices) > largest
         if self.short_cycle:
-            return self._loader(
-                clips, batch_sampler=ShortCycleBatches(RandomSampler(clips), self.batch_size, drop_last)
-            )
+            batches = ShortCycleBatches(RandomSampler(clips), self.batch_size, drop_last)
+            return self._loader(clips, batch_sampler=batches)
         return self._loader(clips, batch_size=self.batch_size, shuffle=True, drop_last=drop_last)
 
     @override

@@ -12,10 +12,13 @@ from typing import Any, Final
 from torch.utils.data import BatchSampler, Sampler
 from typing_extensions import override
 
-__all__ = ["SHORT_CYCLE", "ShortCycleBatches"]
+__all__ = ["LARGEST_BATCH", "SHORT_CYCLE", "ShortCycleBatches"]
 
 SHORT_CYCLE: Final = (0.5, math.sqrt(0.5), 1.0)
 """Factors on the side of the clips, batch by batch; a batch has as many more clips as they have fewer pixels."""
+
+LARGEST_BATCH: Final = 4
+"""Clips of the largest batch, for one of a batch whose clips are whole."""
 
 
 class ShortCycleBatches(BatchSampler):
