@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
 
 from lightning_opplan import (
@@ -40,19 +41,21 @@ class SpentError(Exception):
     """The budget is spent."""
 
 
-class Meter(Callback):
-    """Count the epochs of all trainings, and make Trainers that end with the budget."""
+class Meter:
+    """Counts the epochs of all trainings, and makes Trainers that end with the budget."""
 
     def __init__(self, task: Task, budget: float | None = None) -> None:
         self.task, self.budget = task, budget
         self.spent = 0
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.spent += 1
-
     def trainer(self, *, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
         limits = {} if self.budget is None else {"max_epochs": max(int(self.budget) - self.spent, 1)}
-        return self.task.trainer(callbacks=[self, *callbacks], **limits, **options)
+        # New for every edge: one that is given again is replaced by a copy, which counts for itself.
+        counting = LambdaCallback(on_train_epoch_end=self.count)
+        return self.task.trainer(callbacks=[counting, *callbacks], **limits, **options)
+
+    def count(self, *_: Any) -> None:
+        self.spent += 1
 
     def check(self, *_: Any) -> None:
         if self.budget is not None and self.spent >= int(self.budget):
