@@ -51,7 +51,7 @@ def test_report_of_a_finished_search(search):
     solved, write = search
     html = write(len(solved.outcomes))
     Balanced().feed(html)
-    assert html.count("<svg") == 1 + len(solved.edges)
+    assert html.count("<svg") == 2 + len(solved.edges)  # the graph, whole and in panels
     for edge in solved.way("us/2-2"):
         assert re.search(rf'<tr class="path"><td>{edge.child}</td>', html)
     assert "peaked &lt;here&gt;" in html
