@@ -334,7 +334,8 @@ def test_path_that_does_not_fit_the_graph_is_refused(tmp_path, config, capsys):
 
 def test_missing_path_is_named(config, capsys):
     error = fails(capsys, "follow", "--config", config(), "--path", "nowhere.yaml")
-    assert error == "opplan: `path` must be the file of an optimization path, got 'nowhere.yaml': no such file.\n"
+    assert error.startswith("opplan: `path` must be the file of an optimization path, or the name of a published one")
+    assert "got 'nowhere.yaml': no such file. Published: 'activitynet'," in error
 
 
 def test_missing_graph_is_named(config, capsys):
