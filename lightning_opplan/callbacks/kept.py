@@ -42,9 +42,9 @@ class KeptCheckpoints:
     def save(self, trainer: Trainer, epoch: float, *, weights_only: bool) -> None:
         """Save a checkpoint; to be called on all ranks."""
         name = f"knee-epoch={epoch}"
-        is_free = self.is_exclusive
-        self.paths[epoch] = f"{self.folder}/{name}.ckpt" if is_free else free_path(trainer, self.folder, name)
-        save_checkpoint(trainer, self.paths[epoch], weights_only=weights_only)
+        path = f"{self.folder}/{name}.ckpt" if self.is_exclusive else free_path(trainer, self.folder, name)
+        self.paths[epoch] = path
+        save_checkpoint(trainer, path, weights_only=weights_only)
 
     def keep(self, trainer: Trainer, epochs: Collection[float]) -> None:
         """Delete the checkpoints of all other epochs; forget those that are not this fit's to delete."""

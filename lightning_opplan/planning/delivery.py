@@ -146,8 +146,8 @@ def delivered_members(
     share, but two in all at least: one very long training may break down late, and cannot be averaged with anything.
     Where the search has seen that a longer training is worth more than a standard error, half as many of twice the
     length, and so on, each doubling being taken to gain half as much as the one before: too many short ones lose much
-    more than too few long ones. The last state of a path is
-    stretched until the budget is used; the states before it keep their epochs.
+    more than too few long ones. The last state of a path is stretched until the budget is used; the states before it
+    keep their epochs.
 
     Args:
         paths: The best path of every branch.

@@ -142,11 +142,12 @@ class StopsAtThree(Callback):
 
 
 def test_callbacks_that_edges_would_share_are_as_new_for_each(tmp_path):
-    stop = StopsAtThree()
-    result = tuner(tmp_path, trainer=shared(stop)).search()
+    with pytest.warns(UserWarning, match="Every edge gets the same StopsAtThree: each trains with a copy of it"):
+        result = tuner(tmp_path, trainer=shared(StopsAtThree())).search()
     assert epochs_of(result) == [2, 2]
 
 
+@pytest.mark.filterwarnings("ignore:Every edge gets the same Counting")
 def test_callbacks_that_compare_and_have_no_hash_are_told_apart(tmp_path):
     @dataclass
     class Counting(Callback):

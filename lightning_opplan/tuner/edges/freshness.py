@@ -70,6 +70,11 @@ def ensure_fresh(experiment: Experiment, own: Sequence[Callback]) -> None:
                 "cannot be copied. Make it within the function that makes the Trainer."
             )
         callbacks[index] = deepcopy(as_made)
+        # What it gathers is in the copies, where nobody may look for it.
+        _warn_once(
+            f"Every edge gets the same {type(callback).__name__}: each trains with a copy of it as it was at first, "
+            "which keeps what it gathers. Make it within the function that makes the Trainer."
+        )
     for logger in experiment.trainer.loggers:
         if logger in _seen:
             _warn_once(

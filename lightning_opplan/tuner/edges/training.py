@@ -59,12 +59,12 @@ def train(
     )
     trainer = experiment.trainer
     _check_trainer(trainer, every)
+    # Another one would end the training at its own knee.
+    remove_callbacks(trainer, lambda other: isinstance(other, KneeStopping) and other is not stopping)
     ensure_fresh(experiment, every)
     trainer.accumulate_grad_batches *= training.accumulate
     ranks.adopt(trainer)
     quiet(trainer)
-    # Another one would end the training at its own knee.
-    remove_callbacks(trainer, lambda other: isinstance(other, KneeStopping) and other is not stopping)
     stopping.prepare(trainer)
     if training.weights is not None:
         experiment.model.trainer = trainer  # the module's hook may look at it
