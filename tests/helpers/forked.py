@@ -5,6 +5,8 @@ import signal
 import sys
 import traceback
 
+import torch
+
 
 def start(function):
     """Call a function in a process of its own; returns its number."""
@@ -14,6 +16,9 @@ def start(function):
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # As a DataLoader's worker does: a forked process makes torch's pool of threads anew at its first use, which
+        # fails where two threads come first at once.
+        torch.set_num_threads(1)
         function()
         status = 0
     except BaseException:
