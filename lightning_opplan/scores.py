@@ -89,13 +89,18 @@ class Scores:
         return normalised
 
     def accuracy(self, k: int) -> float | None:
-        """Share of the videos with a label whose label is among the k highest scores; ``None`` without any label."""
+        """Share of the videos with a label whose label is among the k highest scores; ``None`` without any label.
+
+        Of equal scores the class that comes first is the higher one.
+        """
         known = self.labels >= 0
         if not known.any():
             return None
         scores, labels = self.scores[known], self.labels[known]
         own = scores[np.arange(len(labels)), labels][:, None]
-        return float(((scores > own).sum(axis=1) < k).mean())
+        earlier = np.arange(scores.shape[1]) < labels[:, None]
+        ahead = (scores > own) | ((scores == own) & earlier)
+        return float((ahead.sum(axis=1) < k).mean())
 
     def _check(self, name: str) -> None:
         if self.scores.ndim != 2 or not len(self.ids) == len(self.scores) == len(self.labels):

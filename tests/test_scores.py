@@ -1,6 +1,8 @@
 """Score files and their fusion, against sums made by hand."""
 
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +12,7 @@ from scipy.special import softmax
 
 from lightning_opplan.cli import main
 from lightning_opplan.scores import Scores, ScoresError, best_weights, fused
+from tests.helpers.scripted import PROJECT
 
 DRAW = np.random.default_rng(0)
 IDS = tuple(f"video {number}" for number in range(40))
@@ -61,6 +64,11 @@ def test_what_does_not_belong_together_is_refused(other, sentence):
         fused([scores(), other])
 
 
+def test_equal_scores_are_no_hit_for_every_label():
+    flat = Scores(ids=IDS, scores=np.zeros((40, 7)), labels=LABELS)
+    assert [flat.accuracy(k) for k in (1, 7)] == [np.mean(LABELS == 0), 1.0]
+
+
 def test_weights_are_chosen_where_they_are_best():
     good, noise = scores(3.0), scores(0.0, seed=5)
     weights = best_weights([good, noise])
@@ -81,6 +89,19 @@ def test_damaged_files_are_named(tmp_path):
         Scores.load(tmp_path / "b.npz")
 
 
+def predict_words(folder, *, val_size):
+    data = {
+        "root": str(folder / "videos"), "num_train": 2, "num_test": 1, "clip_length": 16, "short_side": [32, 32],
+        "crop_size": 32, "num_test_clips": 2, "num_test_crops": 1, "val_size": val_size, "flip": False,
+    }  # fmt: skip
+    return [
+        "predict", "--seed_everything", "1", "--model", "lightning_opplan.VideoClassifier", "--model.network",
+        "dg_p3d_tiny", "--model.num_classes", "8", "--data", "lightning_opplan.data.DemoDataModule",
+        "--data.init_args", json.dumps(data), "--trainer.accelerator", "cpu", "--trainer.logger", "false",
+        "--trainer.enable_progress_bar", "false",
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
     """Scores of two samplings of small clips, by the command."""
@@ -88,16 +109,7 @@ def scored(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["opplan"])
         patch.chdir(folder)
-        data = {
-            "root": str(folder / "videos"), "num_train": 2, "num_test": 1, "clip_length": 16, "short_side": [32, 32],
-            "crop_size": 32, "num_test_clips": 2, "num_test_crops": 1, "val_size": 0.5, "flip": False,
-        }  # fmt: skip
-        words = [
-            "predict", "--model", "lightning_opplan.VideoClassifier", "--model.network", "dg_p3d_tiny",
-            "--model.num_classes", "8", "--data", "lightning_opplan.data.DemoDataModule", "--data.init_args",
-            json.dumps(data), "--trainer.accelerator", "cpu", "--trainer.logger", "false",
-            "--trainer.enable_progress_bar", "false",
-        ]  # fmt: skip
+        words = predict_words(folder, val_size=0.5)
         for sampling in ("consecutive", "uniform"):
             for split in ("test", "val"):
                 cli = main(
@@ -125,6 +137,22 @@ def test_prediction_writes_its_scores_with_names_and_labels(scored):
     assert sorted(found.labels) == list(range(8))
     np.testing.assert_allclose(found.scores, outputs.numpy(), atol=1e-6)
     assert len(Scores.load(folder / "uniform-val.npz").ids) == 8
+
+
+@pytest.mark.process
+def test_two_processes_write_the_file_of_one(tmp_path):
+    words = predict_words(tmp_path, val_size=5)  # an odd number: one process gets a video twice
+    for devices, strategy in (("1", "auto"), ("2", "ddp")):
+        words += ["--trainer.devices", devices, "--trainer.strategy", strategy]
+        command = [sys.executable, "-m", "lightning_opplan", *words, "--split", "val", "--scores", f"{devices}.npz"]
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+        assert result.returncode == 0, result.stderr[-3000:]
+    one, two = Scores.load(tmp_path / "1.npz"), Scores.load(tmp_path / "2.npz")
+    assert len(one.ids) == 5
+    assert (one.ids, one.source) == (two.ids, two.source)
+    np.testing.assert_array_equal(one.labels, two.labels)
+    np.testing.assert_allclose(one.scores, two.scores, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
