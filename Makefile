@@ -1,4 +1,4 @@
-.PHONY: demo check test static venv clean
+.PHONY: demo check test static docs package clean
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_DIR ?= runs/demo
@@ -23,6 +23,17 @@ static: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/.dev
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+# What a release would be, in a bare environment.
+package: .venv/.dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv --clear dist/venv
+	dist/venv/bin/python -m pip install --quiet --no-deps dist/*.whl
+	cd dist && venv/bin/python -c "import lightning_opplan; print(lightning_opplan.__version__)"
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -35,4 +46,4 @@ static: .venv/.dev
 	touch $@ .venv/.demo
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
