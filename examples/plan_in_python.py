@@ -10,7 +10,7 @@ from lightning_opplan import Axis, PathSearchTuner, TransitionGraph
 
 
 class Classifier(LightningModule):
-    def __init__(self, learning_rate: float) -> None:
+    def __init__(self, learning_rate: float = 0.1) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self.network = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 2))

@@ -4,13 +4,15 @@ A new version of Lightning may change any of it, which is why its version has an
 there is a test in ``tests/test_lightning.py`` that says what breaks without it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn
@@ -29,6 +31,7 @@ __all__ = [
     "launch",
     "limit_epochs",
     "logging_step",
+    "name_run",
     "num_batches_done",
     "remove_callbacks",
     "share_processes",
@@ -134,12 +137,56 @@ def averaged_model(callback: WeightAveraging) -> AveragedModel | None:
     return callback._average_model
 
 
-def finish_loggers(trainer: Trainer) -> None:
-    """End what a logger would otherwise carry over into the next Trainer's run (Weights & Biases does)."""
-    for logger in trainer.loggers:
+def name_run(
+    logger: Logger,
+    *,
+    group: str,
+    name: str,
+    version: str | None,
+    tags: Mapping[str, str],
+    run_id: str | None,
+    parent_id: str | None,
+) -> None:
+    """Give a logger that has not logged yet the names that its user has left open.
+
+    Args:
+        logger: The logger; one of a kind that is not known keeps its names.
+        group: Name of the family of runs.
+        name: Name of the run.
+        version: Folder of the run, for loggers of files; ``None`` where it has a folder of its own.
+        tags: Tags of the run, for loggers that know tags.
+        run_id: Identity of the same run before an interruption, for loggers that can go on with it.
+        parent_id: Identity of the family's own run, for loggers that nest runs.
+    """
+    if isinstance(logger, WandbLogger):
+        made = logger._wandb_init
+        made["group"] = made.get("group") or group
+        made["name"] = made.get("name") or name
+        if run_id is not None:
+            made["id"] = logger._id = run_id
+    elif isinstance(logger, MLFlowLogger):
+        nested = {} if parent_id is None else {"mlflow.parentRunId": parent_id}
+        logger.tags = {"group": group, **tags, **nested, **(logger.tags or {})}
+        logger._run_name = logger._run_name or name
+        logger._run_id = logger._run_id or run_id
+    elif isinstance(logger, TensorBoardLogger | CSVLogger) and version is not None and logger._version is None:
+        root, taken = os.path.join(logger._root_dir, group), 0
+        logger._name, logger._version = group, version
+        while isinstance(logger, CSVLogger) and os.path.exists(os.path.join(root, logger._version)):
+            taken += 1  # a CSV file is begun anew where there is one
+            logger._version = f"{version}-v{taken}"
+
+
+def finish_loggers(loggers: Iterable[Logger]) -> None:
+    """End what a logger would otherwise carry over into the next Trainer's run (Weights & Biases does).
+
+    A logger that logs again opens its run anew.
+    """
+    for logger in loggers:
         finish = getattr(getattr(logger, "_experiment", None), "finish", None)
         if callable(finish):
             finish()
+            logger._experiment = None  # type: ignore[attr-defined]
 
 
 # Processes

@@ -85,7 +85,7 @@ def run_network(page):
 def run_tutorial(page):
     """Everything on the page, in order; its trainings in short."""
     (module,) = blocks(page, "python")
-    Path("spirals.py").write_text(module.replace("6000", "300").replace("2000", "100"))
+    Path("spirals.py").write_text(module.replace("3000", "300").replace("1000", "100"))
     mine, budget = blocks(page, "yaml")
     Path("mine.yaml").write_text(mine.replace("max_epochs_per_edge: 20", "max_epochs_per_edge: 6"))
     Path("budget.yaml").write_text(budget.replace("epochs: 150", "epochs: 24"))

@@ -9,6 +9,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelSummary, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.loops import _FitLoop, _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -179,8 +180,19 @@ def test_runs_of_loggers_are_finished():
     """Without: Weights & Biases would write all edges into one run."""
     finished = []
     experiment = SimpleNamespace(finish=lambda: finished.append(True))
-    private.finish_loggers(SimpleNamespace(loggers=[SimpleNamespace(_experiment=experiment), SimpleNamespace()]))
+    private.finish_loggers([SimpleNamespace(_experiment=experiment), SimpleNamespace()])
     assert finished == [True]
+
+
+def test_loggers_take_names(tmp_path):
+    """Without: a dashboard could not tell the edges of a search apart. What loggers keep: `test_loggers.py`."""
+    logger = TensorBoardLogger(tmp_path)
+    names = {"group": "mine", "name": "a → b", "tags": {}, "run_id": None, "parent_id": None}
+    private.name_run(logger, version="a.b", **names)
+    assert logger.log_dir == str(tmp_path / "mine" / "a.b")
+    within = TensorBoardLogger(tmp_path)
+    private.name_run(within, version=None, **names)
+    assert within.log_dir == str(tmp_path / "lightning_logs" / "version_0")
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,10 @@ from lightning_opplan.tuner.edges.folder import TrainingFolder
 from lightning_opplan.tuner.edges.job import Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
+from lightning_opplan.tuner.edges.runs import RunName
 from lightning_opplan.tuner.edges.seeding import derived_seed
 from lightning_opplan.tuner.edges.training import hushed, train
+from lightning_opplan.tuner.search_log import family_of
 
 __all__ = ["follow_path"]
 
@@ -77,6 +79,11 @@ def follow_path(
                     seed=derived_seed(seed, "follow", place.path.name),
                     averaging=path.averaging,
                     folder=place,
+                    run=RunName(
+                        group=family_of(folder),
+                        name=f"follow: {step.state}",
+                        tags={"kind": "follow", "state": step.state},
+                    ),
                 )
                 display.start(step)
                 if step.epochs > 0:

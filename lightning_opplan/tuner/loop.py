@@ -45,6 +45,7 @@ class SearchLoop:
         max_device_seconds: Start nothing further once so many seconds, times devices, have been spent.
         decide: Calls a function for all processes of the search alike.
         on_edge_end: Is told of every edge that has finished.
+        on_outcome: Is called on the first rank whenever the search was told of an outcome.
         warn: Says what is to be said of one.
     """
 
@@ -61,12 +62,13 @@ class SearchLoop:
         max_device_seconds: float | None = None,
         decide: Callable[[Callable[[], Any]], Any] = lambda decision: decision(),
         on_edge_end: EdgeListener | None = None,
+        on_outcome: Callable[[], None] | None = None,
         warn: Callable[[EdgeOutcome], str | None] | None = None,
     ) -> None:
         self.search, self.run, self.folders, self.journal, self.display = search, run, folders, journal, display
         self.num_workers, self.max_restarts = num_workers, max_restarts
         self.max_device_seconds = max_device_seconds
-        self.decide, self.on_edge_end, self.warn = decide, on_edge_end, warn
+        self.decide, self.on_edge_end, self.on_outcome, self.warn = decide, on_edge_end, on_outcome, warn
         self._running: dict[Edge, tuple[Work, EdgeFuture]] = {}
         self._deaths: Counter[Edge] = Counter()
         self._reached: dict[Edge, float] = {}
@@ -175,6 +177,8 @@ class SearchLoop:
         self.search.tell(outcome)
         self.decide(self._prune)
         self.display.end(outcome)
+        if self.on_outcome is not None:
+            self.decide(self.on_outcome)
         warning = self.warn(outcome) if known is None and self.warn is not None else None
         if warning is not None:
             rank_zero_warn(warning)

@@ -39,6 +39,7 @@ from lightning_opplan.tuner.executors.processes import (
 )
 from lightning_opplan.tuner.executors.worker import EdgeFailure, work
 from lightning_opplan.tuner.loop import EdgeError, SearchLoop
+from lightning_opplan.tuner.search_log import SearchLog, edge_run
 from lightning_opplan.tuner.shapes import check_shapes
 from lightning_opplan.tuner.spec import SearchError, SearchResult, SearchSpec, result_of
 
@@ -72,6 +73,11 @@ def run_search(spec: SearchSpec) -> SearchResult:
             rank_zero_warn(sentence)
         _announce(spec, search, display, placement)
         budget = spec.options.max_gpu_hours
+        loggers = [] if trainer is None or search.is_complete else trainer.loggers
+        log = SearchLog(loggers, mode=spec.mode, kind=spec.kind, folder=spec.dirpath)
+        if ranks.is_first:
+            stack.enter_context(log)
+        ranks.barrier()  # no edge begins before the run that it belongs to
         loop = SearchLoop(
             search,
             _Runner(spec, search, folders, placement, ranks, record.fingerprint, display),
@@ -83,6 +89,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
             max_device_seconds=None if budget is None else 3600 * budget,
             decide=ranks.decide,
             on_edge_end=spec.on_edge_end,
+            on_outcome=lambda: log.log(search.known),
             warn=warnings_of(spec),
         )
         with display:
@@ -130,6 +137,7 @@ class _Runner:
             num_threads=spec.options.num_threads or self.placement.num_threads,
             averaging=spec.options.averaging or spec.arms is not None,
             folder=self.folders[edge],
+            run=edge_run(edge, spec.kind, spec.dirpath),
         )
         return EdgeJob(
             edge=edge,

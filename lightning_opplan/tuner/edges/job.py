@@ -7,6 +7,7 @@ from lightning_opplan.planning.graph import START, Edge, Setting
 from lightning_opplan.planning.knee import KneeRule, ValueKind
 from lightning_opplan.planning.schedule import FixedStage
 from lightning_opplan.tuner.edges.folder import TrainingFolder
+from lightning_opplan.tuner.edges.runs import RunName
 
 __all__ = ["ArmJob", "EdgeJob", "Training"]
 
@@ -24,6 +25,7 @@ class Training:
         num_threads: Threads of torch on the CPU; ``None`` leaves them as they are.
         averaging: Whether a moving average of the weights is validated and kept.
         folder: Where it writes.
+        run: What it is called in its loggers; ``None`` leaves them as they are.
     """
 
     setting: Setting
@@ -34,6 +36,7 @@ class Training:
     num_threads: int | None = None
     averaging: bool = False
     folder: TrainingFolder
+    run: RunName | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from lightning_opplan.tuner.edges.freshness import ensure_fresh
 from lightning_opplan.tuner.edges.job import Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import RIGHT_FORM, Experiment, Recipe
+from lightning_opplan.tuner.edges.runs import NameRuns, named
 from lightning_opplan.tuner.edges.seeding import EpochSeed, derived_seed, seed_all
 from lightning_opplan.tuner.edges.stopping import Stopping
 
@@ -53,7 +54,8 @@ def train(
     seed_all(derived_seed(training.seed, "build"))
     seed = EpochSeed(training.seed, first_epoch=0 if resume is None else resume[1])
     averaging = [GrowingWeightAveraging()] if training.averaging else []
-    every = [seed, *averaging, *callbacks, stopping]
+    names = [] if training.run is None else [NameRuns(training.run, training.setting, training.folder.path)]
+    every = [seed, *names, *averaging, *callbacks, stopping]
     experiment = recipe.build(
         training.setting, callbacks=every, folder=str(training.folder.path), devices=training.devices
     )
@@ -62,6 +64,8 @@ def train(
     # Another one would end the training at its own knee.
     remove_callbacks(trainer, lambda other: isinstance(other, KneeStopping) and other is not stopping)
     ensure_fresh(experiment, every)
+    if training.run is not None:
+        named(trainer.loggers, training.run, training.folder.path)
     trainer.accumulate_grad_batches *= training.accumulate
     ranks.adopt(trainer)
     quiet(trainer)
@@ -86,7 +90,7 @@ def fit(experiment: Experiment, ckpt_path: str | None = None) -> None:
         raise SIGTERMException(128 + signal.SIGTERM) from None  # Lightning would have the process end with status 0
     except SystemExit:
         raise KeyboardInterrupt from None
-    finish_loggers(experiment.trainer)
+    finish_loggers(experiment.trainer.loggers)
 
 
 def quiet(trainer: Trainer) -> None:
