@@ -68,7 +68,7 @@ def test_a_kill_loses_at_most_the_videos_at_work(tmp_path, words, capsys):
     command = [sys.executable, "-m", "lightning_opplan", *words]
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True) as process:
         lines = tmp_path / "flow" / "flow.jsonl"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not (lines.exists() and lines.read_text().count("\n") >= 2) and time.monotonic() < deadline:
             time.sleep(0.02)
         process.kill()  # the parent alone: its processes have to notice

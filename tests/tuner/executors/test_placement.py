@@ -146,6 +146,6 @@ def test_script_that_searches_without_a_guard_is_told_so(tmp_path):
         "from lightning_opplan.tuner.executors.processes import ProcessExecutor\n"
         "print(ProcessExecutor(1).submit(max, 1, 2).result())\n"
     )
-    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=400)
     assert result.returncode == 1
     assert "below `if __name__ == '__main__':`" in result.stderr
