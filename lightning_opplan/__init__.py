@@ -1,32 +1,36 @@
 """Plan in which order a PyTorch Lightning run changes its hyper-parameters, and after how many epochs."""
 
-from lightning_opplan.callbacks import FreezeBatchNorm, GrowingWeightAveraging, KneeStopping
-from lightning_opplan.data import VideoDataModule
-from lightning_opplan.messages import OpplanError
-from lightning_opplan.models import get_model, list_models
-from lightning_opplan.modules import VideoClassifier
-from lightning_opplan.planning.graph import Axis, Edge, TransitionGraph
-from lightning_opplan.planning.halving import Halving
-from lightning_opplan.planning.knee import KneeRule
-from lightning_opplan.planning.options import BudgetOptions, ExecutorOptions, SearchOptions
-from lightning_opplan.planning.outcome import EdgeOutcome, Work
-from lightning_opplan.planning.path import OptimizationPath
-from lightning_opplan.planning.schedule import Anneal
-from lightning_opplan.planning.search import Search
-from lightning_opplan.planning.space import SearchSpace
-from lightning_opplan.tuner import (
-    Ensemble,
-    PathSearchTuner,
-    SearchResult,
-    estimate_cost,
-    follow_path,
-    predict_ensemble,
-    run_control,
-    run_delivery,
-    run_grid,
-    run_study,
-    score_ensemble,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from lightning_opplan.callbacks import FreezeBatchNorm, GrowingWeightAveraging, KneeStopping
+    from lightning_opplan.data import VideoDataModule
+    from lightning_opplan.messages import OpplanError
+    from lightning_opplan.models import get_model, list_models
+    from lightning_opplan.modules import VideoClassifier
+    from lightning_opplan.planning.graph import Axis, Edge, TransitionGraph
+    from lightning_opplan.planning.halving import Halving
+    from lightning_opplan.planning.knee import KneeRule
+    from lightning_opplan.planning.options import BudgetOptions, ExecutorOptions, SearchOptions
+    from lightning_opplan.planning.outcome import EdgeOutcome, Work
+    from lightning_opplan.planning.path import OptimizationPath
+    from lightning_opplan.planning.schedule import Anneal
+    from lightning_opplan.planning.search import Search
+    from lightning_opplan.planning.space import SearchSpace
+    from lightning_opplan.tuner import (
+        Ensemble,
+        PathSearchTuner,
+        SearchResult,
+        estimate_cost,
+        follow_path,
+        predict_ensemble,
+        run_control,
+        run_delivery,
+        run_grid,
+        run_study,
+        score_ensemble,
+    )
 
 __version__ = "0.1.0"
 
@@ -65,3 +69,55 @@ __all__ = [
     "run_study",
     "score_ensemble",
 ]
+
+# Imported at first use: a training loop that takes the knee rule alone needs neither torch nor Lightning nor PyAV.
+_PLACES: Final = {
+    "Anneal": "planning.schedule",
+    "Axis": "planning.graph",
+    "BudgetOptions": "planning.options",
+    "Edge": "planning.graph",
+    "EdgeOutcome": "planning.outcome",
+    "Ensemble": "tuner",
+    "ExecutorOptions": "planning.options",
+    "FreezeBatchNorm": "callbacks",
+    "GrowingWeightAveraging": "callbacks",
+    "Halving": "planning.halving",
+    "KneeRule": "planning.knee",
+    "KneeStopping": "callbacks",
+    "OpplanError": "messages",
+    "OptimizationPath": "planning.path",
+    "PathSearchTuner": "tuner",
+    "Search": "planning.search",
+    "SearchOptions": "planning.options",
+    "SearchResult": "tuner",
+    "SearchSpace": "planning.space",
+    "TransitionGraph": "planning.graph",
+    "VideoClassifier": "modules",
+    "VideoDataModule": "data",
+    "Work": "planning.outcome",
+    "estimate_cost": "tuner",
+    "follow_path": "tuner",
+    "get_model": "models",
+    "list_models": "models",
+    "predict_ensemble": "tuner",
+    "run_control": "tuner",
+    "run_delivery": "tuner",
+    "run_grid": "tuner",
+    "run_study": "tuner",
+    "score_ensemble": "tuner",
+}
+_ROOMS: Final = ("callbacks", "cli", "data", "integrations", "models", "modules", "planning", "reporting", "tuner")
+
+if not TYPE_CHECKING:  # a type checker sees the imports above, and that other names are wrong
+
+    def __getattr__(name: str) -> Any:
+        if name in _ROOMS:
+            return import_module(f"{__name__}.{name}")
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, *_ROOMS})

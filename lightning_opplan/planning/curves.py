@@ -12,7 +12,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import least_squares
 
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.planning.projection import NUM_DECAYS, Array, Family, decayed, rate_range, solve_by_projection
@@ -209,6 +208,8 @@ def _in_units(linear: Array, rates: Array, *, offset: float, factor: float) -> t
 
 def _solve_by_trf(family: Family, times: Array, scaled: Array) -> tuple[Array, Array]:
     """Fit all parameters at once by bounded Trust Region Reflective least squares; the best of several starts."""
+    from scipy.optimize import least_squares  # here, as it takes half a second to import
+
     num_decays = NUM_DECAYS[family]
     low, high = rate_range(family, times)
     length = float(times[-1]) or 1.0

@@ -11,7 +11,6 @@ from itertools import takewhile
 from typing import Final, Literal, get_args
 
 import numpy as np
-from scipy.stats import f as f_distribution
 
 from lightning_opplan.messages import checked_choice, checked_numbers
 from lightning_opplan.planning.curves import CurveFit, Family, Mode, fit_curve, num_parameters
@@ -184,9 +183,11 @@ class KneeRule:
         fit = fit_curve(values, self.curve, mode=mode, epochs=[epoch for epoch, _ in trained])
         if fit.knee_epoch is None:
             return False
+        from scipy.special import fdtrc  # here, as it takes half a second to import
+
         explained = float(((values - values.mean()) ** 2).sum()) - number * fit.rmse**2
         left = max(number * fit.rmse**2 / (number - parameters), 1e-300)
-        p_value = float(f_distribution.sf(explained / (parameters - 1) / left, parameters - 1, number - parameters))
+        p_value = float(fdtrc(parameters - 1, number - parameters, explained / (parameters - 1) / left))
         return p_value < _LEVEL
 
     def valued(

@@ -73,6 +73,25 @@ class CurvePosterior:
         bound = float(best.mean() + z * best.std())
         return bound if self.fit.mode == "max" else -bound
 
+    def concave_bound(self, epochs: float, z: float) -> float:
+        """Return a bound on the value that training may still reach if its curve rises no faster than it does now.
+
+        That holds for any concave curve, whatever its family, where the fitted one carried on may bend down too soon:
+        many epochs before its end, a slow rise looks like the beginning of a parabola.
+
+        Args:
+            epochs: How many are still to come.
+            z: Standard deviations above the mean, 3.09 for the quantile .999.
+
+        Returns:
+            The bound, in the units and orientation of the metric.
+        """
+        step = self.fit.epochs[-1] - self.fit.epochs[-2]
+        rise = np.maximum(self.observed[:, -1] - self.observed[:, -2], 0.0) / step
+        best = np.maximum(self.observed.max(axis=1), self.observed[:, -1] + rise * max(epochs, 0.0))
+        bound = float(best.mean() + z * best.std())
+        return bound if self.fit.mode == "max" else -bound
+
     @property
     def _knee(self) -> int:
         return self.fit.epochs.index(float(self.fit.knee_epoch or 0.0))

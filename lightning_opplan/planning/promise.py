@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.outcome import EdgeOutcome
@@ -78,6 +77,8 @@ def winners_curse(values: Sequence[float], errors: Sequence[float]) -> float:
         >>> round(winners_curse([0.0, 0.0], [1.0, 1.0]), 4)  # 1/√π
         0.5642
     """
+    from scipy.special import ndtr  # here, as it takes half a second to import
+
     means, spread = np.asarray(values, float), np.maximum(np.asarray(errors, float), 1e-12)
     steps = np.linspace(-6.0, 6.0, 241)
     weights = steps * np.exp(-steps * steps / 2.0) / math.sqrt(2.0 * math.pi) * (steps[1] - steps[0])

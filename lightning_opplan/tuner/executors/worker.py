@@ -18,7 +18,9 @@ from pathlib import Path
 import cloudpickle
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-import lightning_opplan.modules  # noqa: F401 - imported once, before the processes of the edges are forked off
+# Imported once, before the processes of the edges are forked off.
+import lightning_opplan.data
+import lightning_opplan.modules  # noqa: F401
 from lightning_opplan.messages import is_of_package
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.tuner.edges.edge import run_edge
