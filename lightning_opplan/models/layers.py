@@ -88,9 +88,7 @@ def downsampling(in_channels: int, out_channels: int, spatial_stride: int) -> nn
     return nn.Sequential(PointwiseConv3d(in_channels, out_channels, spatial_stride), nn.BatchNorm3d(out_channels))
 
 
-def checkpointed(
-    block: nn.Module, *inputs: Any, run: Callable[..., Any] | None = None, draws: bool = False
-) -> Any:
+def checkpointed(block: nn.Module, *inputs: Any, run: Callable[..., Any] | None = None, draws: bool = False) -> Any:
     """Run a block, keep only its inputs for the backward pass, and compute the rest again there.
 
     The second run leaves the statistics of batch normalisation alone, so that training goes as without.

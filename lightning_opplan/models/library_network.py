@@ -54,7 +54,8 @@ class LibraryNetwork(ScoringNetwork):
     ) -> None:
         super().__init__()
         self.inner = inner
-        self.name, self.takes, self.preprocessing = name, takes, preprocessing
+        self.name, self.takes = name, takes
+        self.preprocessing = self.made_for = preprocessing
         self.classifiers, self.fixed, self.hint = classifiers, fixed, hint
         self.options = dict(options or {})
         self._score, self._stages = score, stages
@@ -83,9 +84,9 @@ class LibraryNetwork(ScoringNetwork):
             with torch.no_grad():
                 _on_meta(self).eval()(torch.empty((2, *shape), device="meta"))
         except Exception as error:  # libraries refuse with errors of any kind
-            known = self.preprocessing
-            made_for = () if known.clip_length is None else (known.clip_length,)
-            made = _said((shape[0], *made_for, known.crop_size, known.crop_size))
+            known = self.made_for
+            length = () if known.clip_length is None else (known.clip_length,)
+            made = _said((shape[0], *length, known.crop_size, known.crop_size))
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"{self.name!r} does not take {_said(shape)} ({reason}); it is made for {made}. {self.hint}".rstrip()
@@ -183,4 +184,4 @@ def checkpoint_blocks(inner: nn.Module, parts: tuple[tuple[str, ...], ...]) -> N
         for name in names:
             block = dict(inner.named_modules()).get(name)
             if block is not None and any(True for _ in block.children()):
-                block.__class__ = _checkpointing(type(block))
+                block.__class__ = _checkpointing(cast(Any, type(block)))

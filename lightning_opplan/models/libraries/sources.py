@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from lightning_opplan.models.library_network import LibraryNetwork
 
@@ -51,5 +51,4 @@ def _module(source: str) -> _Source:
         raise ModuleNotFoundError(
             f"Networks of {source} need an extra that is not installed: pip install 'lightning-opplan[{source}]'."
         )
-    module: Any = import_module(f"lightning_opplan.models.libraries.{SOURCES[source]}")
-    return module
+    return cast(_Source, import_module(f"lightning_opplan.models.libraries.{SOURCES[source]}"))

@@ -60,9 +60,13 @@ def build(
     try:
         inner = models.get_model(name, weights=None, num_classes=num_classes, **given)
     except TypeError as error:
-        raise ValueError(f"`network_options` must be those of 'torchvision/{name}', got {options!r}: {error}.") from error
+        raise ValueError(
+            f"`network_options` must be those of 'torchvision/{name}', got {options!r}: {error}."
+        ) from error
     chosen = None if weights is None else _named(known, weights)
-    classifier = [key for key, module in inner.named_modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)]
+    classifier = [
+        key for key, module in inner.named_modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)
+    ]
     classifiers = (classifier[-1],)
     stages = stages_around_trunk(inner, classifiers)
     is_video = name in models.list_models(module=video)

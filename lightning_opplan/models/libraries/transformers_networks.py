@@ -19,7 +19,15 @@ __all__ = ["build", "names"]
 _KINDS: Final = {"timesformer": "Timesformer", "videomae": "VideoMAE", "vivit": "Vivit"}
 """Types of models, and what the names of their classes begin with."""
 
-_OF_CLASSES: Final = ("id2label", "label2id", "num_labels", "transformers_version", "architectures", "dtype", "model_type")
+_OF_CLASSES: Final = (
+    "id2label",
+    "label2id",
+    "num_labels",
+    "transformers_version",
+    "architectures",
+    "dtype",
+    "model_type",
+)
 _CLASSIFIER: Final = ("classifier",)
 _SUFFIXES: Final = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")
 _FILES: Final = ("config.json", "model.safetensors", "preprocessor_config.json")
