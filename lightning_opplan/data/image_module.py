@@ -21,6 +21,8 @@ __all__ = ["ImageDataModule"]
 Loader = DataLoader[tuple[Tensor, int]]
 Pictures = Dataset[Any]
 """Pictures of PIL with their labels."""
+Transform = Callable[[Any], Any]
+"""Makes an image ``(3, H, W)`` of a picture."""
 
 _FOLDERS: Final[dict[Split, tuple[str, ...]]] = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
 _OF_IMAGENET: Final = Preprocessing(crop_size=224, short_side=256)
@@ -99,7 +101,7 @@ class ImageDataModule(LightningDataModule):
         return {"training": (3, train, train), "validation": (3, evaluation, evaluation)}
 
     @property
-    def train_transform(self) -> Callable[[Any], Tensor]:
+    def train_transform(self) -> Transform:
         """What makes of a picture what is trained on."""
         size = self._sizes[0]
         flips = [v2.RandomHorizontalFlip()] if self.flip else []
@@ -107,7 +109,7 @@ class ImageDataModule(LightningDataModule):
         return v2.Compose([v2.ToImage(), crop, *flips, *self._normalised])
 
     @property
-    def eval_transform(self) -> Callable[[Any], Tensor]:
+    def eval_transform(self) -> Transform:
         """What makes of a picture what is validated and tested: the network's own, at whatever size."""
         size = self._sizes[1]
         short_side = int(size * self.network.short_side / self.network.crop_size)
@@ -193,7 +195,7 @@ class ImageDataModule(LightningDataModule):
 class _Transformed(Dataset[tuple[Tensor, int]]):
     """Pictures and labels, the pictures transformed."""
 
-    def __init__(self, pictures: Any, transform: Callable[[Any], Tensor]) -> None:
+    def __init__(self, pictures: Any, transform: Transform) -> None:
         self.pictures, self.transform = pictures, transform
 
     def __len__(self) -> int:
@@ -201,4 +203,5 @@ class _Transformed(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         picture, label = self.pictures[index]
-        return self.transform(picture), label
+        image: Tensor = self.transform(picture)
+        return image, label

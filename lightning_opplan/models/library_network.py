@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from typing import Any, Self, cast
 
 import torch
@@ -38,6 +38,8 @@ class LibraryNetwork(ScoringNetwork):
         options: See `ScoringNetwork`.
     """
 
+    preprocessing: Preprocessing
+
     def __init__(
         self,
         inner: nn.Module,
@@ -55,10 +57,15 @@ class LibraryNetwork(ScoringNetwork):
         super().__init__()
         self.inner = inner
         self.name, self.takes = name, takes
-        self.preprocessing = self.made_for = preprocessing
+        self.preprocessing = preprocessing
         self.classifiers, self.fixed, self.hint = classifiers, fixed, hint
         self.options = dict(options or {})
         self._score, self._stages = score, stages
+
+    @property
+    def blocks(self) -> tuple[tuple[str, ...], ...]:
+        """The stages by their names in the library's module."""
+        return self._stages
 
     @property
     @override
@@ -84,7 +91,7 @@ class LibraryNetwork(ScoringNetwork):
             with torch.no_grad():
                 _on_meta(self).eval()(torch.empty((2, *shape), device="meta"))
         except Exception as error:  # libraries refuse with errors of any kind
-            known = self.made_for
+            known = self.preprocessing
             length = () if known.clip_length is None else (known.clip_length,)
             made = _said((shape[0], *length, known.crop_size, known.crop_size))
             reason = " ".join(str(error).split())
@@ -166,8 +173,8 @@ def _with_stem(inner: nn.Module, parts: list[str]) -> tuple[tuple[str, ...], ...
 class _Checkpointing:
     """Put before the class of a block: it keeps only what comes in for the backward pass."""
 
-    def forward(self, *inputs: Any) -> Any:
-        block, run = cast(nn.Module, self), super().forward  # type: ignore[misc]
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        block, run = cast(nn.Module, self), partial(super().forward, **options)  # type: ignore[misc]
         if not block.training or not torch.is_grad_enabled():
             return run(*inputs)
         return checkpointed(block, *inputs, run=run, draws=True)

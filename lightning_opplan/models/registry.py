@@ -50,8 +50,8 @@ def get_model(name: str, *, weights: str | None = None, **options: Any) -> Scori
             authors, or one of this package. For those of other libraries what these call their weights
             (``KINETICS400_V1``, ``a1_in1k``, ``MCG-NJU/videomae-base``), or a file or folder of them.
         options: What its builder takes: `num_classes` and, if wanted, `dropout`, `in_channels`,
-            `activation_checkpointing`, and `alpha` and `lateral_frames` of SlowFast; for other libraries' networks what
-            these take, too.
+            `activation_checkpointing`, and `alpha` and `lateral_frames` of SlowFast; for networks of other libraries
+            what these take, too.
 
     Raises:
         ValueError: If there is no such network or option (the message names the closest ones), or the weights are not

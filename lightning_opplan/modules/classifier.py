@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.optim import SGD, AdamW, Optimizer
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from lightning_opplan.callbacks import ExponentialWeightAveraging, FreezeBatchNorm
 from lightning_opplan.inputs import described

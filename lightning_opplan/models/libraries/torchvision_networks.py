@@ -82,7 +82,7 @@ def build(
     if weights is not None:
         network.load_release_weights(read_state(weights) if chosen is None else downloaded(chosen, argument=weights))
     if activation_checkpointing:
-        checkpoint_blocks(inner, stages)
+        checkpoint_blocks(inner, network.blocks)
     return network
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_opplan.inputs import Preprocessing
 from lightning_opplan.messages import suggestion
-from lightning_opplan.models.library_network import LibraryNetwork, stages_around_trunk
+from lightning_opplan.models.library_network import LibraryNetwork, checkpoint_blocks, stages_around_trunk
 from lightning_opplan.models.weights import read_state, unreachable
 
 __all__ = ["build", "names"]
@@ -19,7 +19,7 @@ __all__ = ["build", "names"]
 _KINDS: Final = {"timesformer": "Timesformer", "videomae": "VideoMAE", "vivit": "Vivit"}
 """Types of models, and what the names of their classes begin with."""
 
-_OF_CLASSES: Final = (
+_NOT_OPTIONS: Final = (
     "id2label",
     "label2id",
     "num_labels",
@@ -73,10 +73,7 @@ def build(
     folder = _folder(weights)
     kind: Any = getattr(transformers, f"{_KINDS[name]}ForVideoClassification")
     config = _config(name, folder, {**options, "num_channels": in_channels}, num_classes)
-    if folder is None:
-        inner = kind(config)
-    else:
-        inner = _pretrained(kind, folder, config)
+    inner = kind(config) if folder is None else _pretrained(kind, folder, config)
     network = LibraryNetwork(
         inner,
         name=f"transformers/{name}",
@@ -84,18 +81,16 @@ def build(
         preprocessing=_preprocessing(name, folder, config),
         classifiers=_CLASSIFIER,
         stages=stages_around_trunk(inner, _CLASSIFIER),
-        # TimeSformer scales its embeddings of place and time to what it gets.
-        fixed=None
-        if name == "timesformer"
-        else (in_channels, config.num_frames, _side(config.image_size), _side(config.image_size)),
+        # TimeSformer takes others, too, but then mixes up places and times: it counts frames by its configuration.
+        fixed=(in_channels, config.num_frames, _side(config.image_size), _side(config.image_size)),
         hint="Another one is made with `network_options: {num_frames: …, image_size: …}`.",
         score=_score,
-        options={key: value for key, value in config.to_diff_dict().items() if key not in _OF_CLASSES},
+        options={key: value for key, value in config.to_diff_dict().items() if key not in _NOT_OPTIONS},
     )
     if weights is not None and folder is None:
         network.load_release_weights(read_state(weights))
     if activation_checkpointing:
-        inner.gradient_checkpointing_enable()
+        checkpoint_blocks(inner, network.blocks)
     return network
 
 
@@ -174,7 +169,7 @@ def _preprocessing(name: str, folder: str | None, config: Any) -> Preprocessing:
         except OSError:
             rank_zero_info(f"There is no preprocessor_config.json in {folder}: mean and std are those of {name}.")
     side = _side(config.image_size)
-    resize = found.size["shortest_edge"] if "shortest_edge" in found.size else side
+    resize = found.size.get("shortest_edge", side)
     crop = found.crop_size["height"]
     return Preprocessing(
         mean=tuple(found.image_mean),
