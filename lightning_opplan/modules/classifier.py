@@ -147,10 +147,12 @@ class Classifier(LightningModule):
     @override
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if mode and self._frozen_names:
-            for module in whole_modules(self.network, self._frozen_names):
-                module.eval()
+        self._rest_frozen()
         return self
+
+    def _rest_frozen(self) -> None:
+        for module in whole_modules(self.network, self._frozen_names):
+            module.eval()
 
     def check_data(self, data: Any) -> None:
         """Let data know what the network was made for, and see that it takes what they give.
@@ -224,6 +226,7 @@ class Classifier(LightningModule):
     @override
     def on_train_start(self) -> None:
         """Fit what a checkpoint brought to this module, which may have another memory format and precision."""
+        self._rest_frozen()  # not before: Lightning warns of modules that are not in training
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 # As `configure_optimizers` has it, not as the checkpoint does.
