@@ -106,7 +106,8 @@ class ImageDataModule(LightningDataModule):
         size = self._sizes[0]
         flips = [v2.RandomHorizontalFlip()] if self.flip else []
         crop = v2.RandomResizedCrop(size, scale=self.scale, interpolation=self._interpolation)
-        return v2.Compose([v2.ToImage(), crop, *flips, *self._normalised])
+        transform: Transform = v2.Compose([v2.ToImage(), crop, *flips, *self._normalised])
+        return transform
 
     @property
     def eval_transform(self) -> Transform:
@@ -114,7 +115,8 @@ class ImageDataModule(LightningDataModule):
         size = self._sizes[1]
         short_side = int(size * self.network.short_side / self.network.crop_size)
         resize = v2.Resize(short_side, interpolation=self._interpolation)
-        return v2.Compose([v2.ToImage(), resize, v2.CenterCrop(size), *self._normalised])
+        transform: Transform = v2.Compose([v2.ToImage(), resize, v2.CenterCrop(size), *self._normalised])
+        return transform
 
     @override
     def setup(self, stage: str) -> None:
