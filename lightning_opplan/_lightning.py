@@ -252,8 +252,13 @@ class OpenCLI(LightningCLI):
         given: Any = self._model_class if name == "model" else self._datamodule_class
         return given
 
-    def instantiate_group(self, key: str) -> Any:
-        """Instantiate ``"data"``, or an entry of our own, from the configuration of this subcommand, and no other."""
+    def instantiate_group(self, key: str, config: Namespace | None = None) -> Any:
+        """Instantiate ``"data"``, or an entry of our own, and no other.
+
+        Args:
+            key: The entry.
+            config: A configuration of this subcommand, parsed; by default the one that was given.
+        """
         alone: Any = Namespace
         # A parser with more would make the other entries, too, from whatever they have as defaults.
         parser = LightningArgumentParser()
@@ -261,7 +266,8 @@ class OpenCLI(LightningCLI):
             parser.add_lightning_class_args(self._datamodule_class, key, subclass_mode=self.subclass_mode_data)
         else:
             self.add_own_arguments(parser)
-        return parser.instantiate_classes(alone({key: self.value_of(key)}))[key]
+        value = self.value_of(key) if config is None else config[key]
+        return parser.instantiate_classes(alone({key: value}))[key]
 
     @property
     def parser_of_command(self) -> LightningArgumentParser:

@@ -1,19 +1,41 @@
-"""A moving average of the weights whose window grows with the training."""
+"""Moving averages of the weights: what is validated, kept, handed over and tested is the average."""
 
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_opplan._lightning import averaged_model
 
-__all__ = ["GrowingWeightAveraging"]
+__all__ = ["ExponentialWeightAveraging", "GrowingWeightAveraging"]
 
 
-class GrowingWeightAveraging(WeightAveraging):
+class _AverageEverywhere(WeightAveraging):
+    """Averaging as Lightning has it, but for what a resumed training and a test after a fit would lose."""
+
+    @override
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Each rank has seen other batches, and so has other statistics of batch normalization. A resumed training
+        # takes those of the first rank; an undisturbed one has to do the same.
+        average = averaged_model(self)
+        if average is not None and trainer.world_size > 1:
+            for buffer in average.module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        super().on_validation_epoch_start(trainer, pl_module)
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Of a checkpoint that is tested, the average is in place; Lightning would put the weights of the last step
+        # there, if the same Trainer has trained before.
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+class GrowingWeightAveraging(_AverageEverywhere):
     """Average the weights over the last part of the training so far; validate, keep and end with the average.
 
     The time constant of the average is a share of the updates since training under this setting began: short at first,
@@ -42,16 +64,6 @@ class GrowingWeightAveraging(WeightAveraging):
         self.share = share
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 
-    @override
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Each rank has seen other batches, and so has other statistics of batch normalization. A resumed training
-        # takes those of the first rank; an undisturbed one has to do the same.
-        average = averaged_model(self)
-        if average is not None and trainer.world_size > 1:
-            for buffer in average.module.buffers():
-                torch.distributed.broadcast(buffer, 0)
-        super().on_validation_epoch_start(trainer, pl_module)
-
     def _average(self, averages: Any, weights: Any, num_averaged: Tensor | int) -> None:
         """Move the averages of one type and device towards the weights."""
         if averages[0].is_floating_point() or averages[0].is_complex():
@@ -59,3 +71,24 @@ class GrowingWeightAveraging(WeightAveraging):
             torch._foreach_lerp_(averages, weights, step)
         else:
             torch._foreach_copy_(averages, weights)
+
+
+class ExponentialWeightAveraging(_AverageEverywhere, EMAWeightAveraging):
+    """Lightning's exponential moving average of the weights, which a test after a fit keeps, too.
+
+    Args:
+        decay: What the average keeps of itself at every step.
+
+    Raises:
+        ValueError: If the decay is not at least 0 and below 1.
+
+    Example:
+        >>> ExponentialWeightAveraging(0.99).decay
+        0.99
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"`decay` must be a share of at least 0 and below 1, got {decay!r}.")
+        self.decay = decay
+        super().__init__(decay=decay)

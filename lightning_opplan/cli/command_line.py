@@ -465,6 +465,10 @@ class OpplanCLI(OpenCLI):
     def _seed(self) -> int:
         return int(self.value_of("seed_everything"))
 
+    def data_of(self, config: Mapping[str, Any]) -> Any:
+        """Instantiate the data of a configuration of this subcommand, and nothing else; ``None`` if it has none."""
+        return self.instantiate_group("data", self.parsed(config)) if config.get("data") else None
+
     def experiment(self, config: Mapping[str, Any], callbacks: Sequence[Callback]) -> Experiment:
         """Instantiate model, data and Trainer from a configuration of this subcommand, all of them new.
 

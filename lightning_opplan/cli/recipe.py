@@ -46,6 +46,9 @@ class CommandLine(Protocol):
     def classes(self, config: Mapping[str, Any]) -> list[Any]:
         """Return the classes of model and data in a configuration."""
 
+    def data_of(self, config: Mapping[str, Any]) -> Any:
+        """Instantiate the data of a configuration, and nothing else."""
+
     def experiment(self, config: Mapping[str, Any], callbacks: Sequence[Callback]) -> Experiment:
         """Instantiate model, data and Trainer from a configuration."""
 
@@ -92,6 +95,10 @@ class ConfigRecipe:
     def build_model(self, setting: Setting) -> LightningModule:
         """See `Recipe`; what else belongs to the experiment is made, too, as arguments may be linked."""
         return self.build(setting, callbacks=[], folder=".").model
+
+    def build_data(self, setting: Setting) -> Any:
+        """See `Recipe`."""
+        return self.cli.data_of(self._merged(setting))
 
     def code(self) -> Iterable[Any]:
         """See `Recipe`."""

@@ -15,6 +15,7 @@ from lightning_opplan.data.frames.sources import Source, take
 from lightning_opplan.data.lists import Video
 from lightning_opplan.data.sampling import Offset, Sampling, ShortVideo, clip_indices, spaced_offset
 from lightning_opplan.data.transforms import Augmentation, centre_crop, normalise, resize_short_side, three_crops
+from lightning_opplan.inputs import IMAGENET_MEAN, IMAGENET_STD, Shape
 
 __all__ = ["BrokenVideos", "ClipSpec", "EvaluationClips", "TestViews", "TrainingClips"]
 
@@ -32,6 +33,8 @@ class ClipSpec:
         short_side: Smallest and largest short side in px that frames are scaled to before; the smallest in evaluation.
         flip: Whether training flips half of the clips.
         source: Where frames come from.
+        mean: Of every channel, of values from 0 to 1; of flow, its own.
+        std: The same for the standard deviation.
     """
 
     sampling: Sampling
@@ -42,6 +45,13 @@ class ClipSpec:
     short_side: tuple[int, int]
     flip: bool = False
     source: Source = field(default_factory=Source)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def shape(self) -> Shape:
+        """``(C, T, H, W)`` of a clip."""
+        return (2 if self.source.modality == "flow" else 3, self.clip_length, self.crop_size, self.crop_size)
 
     def indices(self, video: Video, offset: Offset) -> list[int]:
         """Return the frames of a clip at an offset that is chosen."""
@@ -62,7 +72,8 @@ class ClipSpec:
 
     def normalise(self, frames: Tensor) -> Tensor:
         """Turn frames ``(T, C, H, W)`` of uint8 into a clip ``(C, T, H, W)`` of what networks take."""
-        return normalise(frames, FLOW_MEAN, FLOW_STD) if self.source.modality == "flow" else normalise(frames)
+        is_flow = self.source.modality == "flow"
+        return normalise(frames, *((FLOW_MEAN, FLOW_STD) if is_flow else (self.mean, self.std)))
 
 
 class BrokenVideos:

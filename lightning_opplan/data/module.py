@@ -4,9 +4,9 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -34,11 +34,15 @@ from lightning_opplan.data.lists import (
     read_folders,
 )
 from lightning_opplan.data.sampling import SEGMENT_LENGTH, Sampling, ShortVideo
-from lightning_opplan.data.short_cycle import LARGEST_BATCH, ShortCycleBatches
+from lightning_opplan.data.short_cycle import LARGEST_BATCH, SHORT_CYCLE, ShortCycleBatches
 from lightning_opplan.data.splits import internal_split, load_split, save_split
+from lightning_opplan.inputs import Preprocessing, Shape
 from lightning_opplan.messages import checked_choice
 
 __all__ = ["VideoDataModule"]
+
+_OF_PAPER: Final = Preprocessing(crop_size=224, short_side=256, clip_length=16)
+_LARGEST_SIDE: Final = 340 / 256  # of the smallest one
 
 Loader = DataLoader[tuple[Tensor, int]]
 T = TypeVar("T")
@@ -62,14 +66,16 @@ class VideoDataModule(LightningDataModule):
             internal validation split.
         sampling: `"consecutive"`: neighbouring frames from a random place; `"uniform"`: four neighbouring frames from
             each of ``clip_length / 4`` equal segments of the video.
-        clip_length: Frames of a training clip.
+        clip_length: Frames of a training clip; by default 16, or what the network was made for if it says so.
         frame_stride: Step between the frames of a consecutive training clip.
         eval_clip_length: Frames of a clip in validation and test, the same for every state of a plan. By default
             `clip_length`.
         eval_frame_stride: Step between the frames there. By default `frame_stride`.
         short_video: What follows the last frame of a video that is too short: its beginning again, or its last frame.
-        short_side: Smallest and largest short side in px that training scales to; validation takes the smallest.
-        crop_size: Side in px of the crops in training and validation.
+        short_side: Smallest and largest short side in px that training scales to; validation takes the smallest. By
+            default 256 and 340, or in proportion what the network was made for.
+        crop_size: Side in px of the crops in training and validation; by default 224, or what the network was made
+            for.
         test_crop_size: Side in px of the crops in the test; by default `crop_size`.
         flip: Flip half of the training clips; not where left and right matter to a class.
         num_test_clips: Evenly spaced clips per video in the test.
@@ -95,6 +101,8 @@ class VideoDataModule(LightningDataModule):
         cache_dir: Folder of decoded frames that `opplan cache` wrote; used for the videos that it has.
         modality: ``"rgb"``, or ``"flow"``: clips of two channels, optical flow to the right and down. Where a clip is
             mirrored, the first of them changes its sign.
+        mean: Of every channel, of values from 0 to 1; by default what the network was made for, else ImageNet's.
+        std: The same for the standard deviation.
         flow_dir: Folder of the flow of every listed video, which `opplan flow` writes. Without it, `root` holds flow
             itself: folders of x_00001.jpg, y_00001.jpg and so on, as other tools name them, too, or GIFs whose red is
             to the right and whose green is down.
@@ -123,13 +131,13 @@ class VideoDataModule(LightningDataModule):
         annotations: str | None = None,
         group_column: str | None = None,
         sampling: Sampling = "consecutive",
-        clip_length: int = 16,
+        clip_length: int | None = None,
         frame_stride: int = 1,
         eval_clip_length: int | None = None,
         eval_frame_stride: int | None = None,
         short_video: ShortVideo = "loop",
-        short_side: tuple[int, int] = (256, 340),
-        crop_size: int = 224,
+        short_side: tuple[int, int] | None = None,
+        crop_size: int | None = None,
         test_crop_size: int | None = None,
         flip: bool = True,
         num_test_clips: int = 10,
@@ -149,6 +157,8 @@ class VideoDataModule(LightningDataModule):
         cache: bool = False,
         cache_dir: str | None = None,
         modality: Modality = "rgb",
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
         flow_dir: str | None = None,
     ) -> None:
         super().__init__()
@@ -160,16 +170,6 @@ class VideoDataModule(LightningDataModule):
         checked_choice("modality", modality, get_args(Modality))
         if num_test_crops not in (1, 3):
             raise ValueError(f"`num_test_crops` must be 1 or 3, got {num_test_crops!r}.")
-        if not crop_size <= short_side[0] <= short_side[1]:
-            raise ValueError(
-                f"`short_side` must be a range in px of at least `crop_size` ({crop_size}), got {short_side!r}."
-            )
-        lengths = {"clip_length": clip_length, "eval_clip_length": eval_clip_length or clip_length}
-        for argument, length in lengths.items():
-            if sampling == "uniform" and length % SEGMENT_LENGTH:
-                raise ValueError(
-                    f"`{argument}` must be a multiple of {SEGMENT_LENGTH} for uniform sampling, got {length}."
-                )
         self.root, self.dataset, self.split = root, dataset, split
         self.annotations, self.group_column = annotations, group_column
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
@@ -183,21 +183,31 @@ class VideoDataModule(LightningDataModule):
         self.flow_dir = flow_dir
         self.source = Source(cache_dir=cache_dir, decoder=decoder, modality=modality)
 
-        def spec(length: int, stride: int, size: int, sides: tuple[int, int]) -> ClipSpec:
-            return ClipSpec(
-                sampling=sampling, clip_length=length, frame_stride=stride, short_video=short_video,
-                crop_size=size, short_side=sides, flip=flip, source=self.source,
-            )  # fmt: skip
-
-        eval_length, eval_stride = eval_clip_length or clip_length, eval_frame_stride or frame_stride
-        test_size = test_crop_size or crop_size
-        self.train_spec = spec(clip_length, frame_stride, crop_size, short_side)
-        self.eval_spec = spec(eval_length, eval_stride, crop_size, short_side)
-        self.test_spec = spec(eval_length, eval_stride, test_size, (test_size, test_size))
+        self._asked = _Asked(
+            sampling=sampling, short_video=short_video, flip=flip, clip_length=clip_length,
+            eval_clip_length=eval_clip_length, frame_stride=frame_stride, eval_frame_stride=eval_frame_stride,
+            short_side=short_side, crop_size=crop_size, test_crop_size=test_crop_size, mean=mean, std=std,
+        )  # fmt: skip
+        self.train_spec, self.eval_spec, self.test_spec = self._asked.specs(self.source)
 
         self.predict_split: Split = "test"
         self.classes: tuple[str, ...] = ()
         self.videos: dict[Split, tuple[Video, ...]] = {}
+
+    def adopt(self, preprocessing: Preprocessing) -> None:
+        """Take what a network was made for, where nothing else was asked for.
+
+        Raises:
+            ValueError: If that does not go with what was asked for.
+        """
+        self.train_spec, self.eval_spec, self.test_spec = self._asked.specs(self.source, preprocessing)
+
+    @property
+    def input_shapes(self) -> dict[str, Shape]:
+        """``(C, T, H, W)`` of the clips for training, validation and test."""
+        sides = {"training": 1.0, **({"the short cycle": min(SHORT_CYCLE)} if self.short_cycle else {})}
+        shapes = {name: self.train_spec.scaled(side).shape for name, side in sides.items()}
+        return {**shapes, "validation": self.eval_spec.shape, "the test": self.test_spec.shape}
 
     @override
     def prepare_data(self) -> None:
@@ -398,4 +408,60 @@ class VideoDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             **options,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """How clips were asked for; ``None`` leaves it to the network."""
+
+    sampling: Sampling
+    short_video: ShortVideo
+    flip: bool
+    clip_length: int | None
+    eval_clip_length: int | None
+    frame_stride: int
+    eval_frame_stride: int | None
+    short_side: tuple[int, int] | None
+    crop_size: int | None
+    test_crop_size: int | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+    def specs(self, source: Source, network: Preprocessing | None = None) -> tuple[ClipSpec, ClipSpec, ClipSpec]:
+        """Return how clips are cut for training, validation and test.
+
+        Args:
+            source: Where frames come from.
+            network: What the network was made for, if it says so.
+
+        Raises:
+            ValueError: If lengths or sizes do not go together.
+        """
+        default = network or _OF_PAPER
+        length = self.clip_length or default.clip_length or 16
+        size = self.crop_size or default.crop_size
+        smallest = default.short_side if network is None else round(default.short_side * size / default.crop_size)
+        sides = self.short_side or (smallest, round(smallest * _LARGEST_SIDE))
+        if not size <= sides[0] <= sides[1]:
+            raise ValueError(f"`short_side` must be a range in px of at least `crop_size` ({size}), got {sides!r}.")
+        eval_length, test_size = self.eval_clip_length or length, self.test_crop_size or size
+        for argument, each in {"clip_length": length, "eval_clip_length": eval_length}.items():
+            if self.sampling == "uniform" and each % SEGMENT_LENGTH:
+                raise ValueError(
+                    f"`{argument}` must be a multiple of {SEGMENT_LENGTH} for uniform sampling, got {each}."
+                )
+
+        def spec(length: int, stride: int, size: int, sides: tuple[int, int]) -> ClipSpec:
+            return ClipSpec(
+                sampling=self.sampling, clip_length=length, frame_stride=stride, short_video=self.short_video,
+                crop_size=size, short_side=sides, flip=self.flip, source=source,
+                mean=tuple(self.mean or default.mean), std=tuple(self.std or default.std),
+            )  # fmt: skip
+
+        stride = self.eval_frame_stride or self.frame_stride
+        return (
+            spec(length, self.frame_stride, size, sides),
+            spec(eval_length, stride, size, sides),
+            spec(eval_length, stride, test_size, (test_size, test_size)),
         )

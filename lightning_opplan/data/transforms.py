@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from lightning_opplan.data.flow import Modality
+from lightning_opplan.inputs import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
     "Augmentation",
     "centre_crop",
     "mirrored",
@@ -21,9 +19,6 @@ __all__ = [
     "scaled_size",
     "three_crops",
 ]
-
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)

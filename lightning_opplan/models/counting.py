@@ -17,7 +17,7 @@ class NetworkCost:
     Attributes:
         name: Its name.
         num_parameters: Its parameters.
-        gmacs: Multiplications with additions for a clip, in 10⁹: what papers on video call GFLOPs.
+        gmacs: Multiplications with additions for a clip or an image, in 10⁹: what papers on video call GFLOPs.
     """
 
     name: str
@@ -33,7 +33,7 @@ def network_cost(
     Args:
         name: One of `list_models()`.
         num_classes: Its classes.
-        clip_length: Frames of a clip.
+        clip_length: Frames of a clip; left aside for a network that takes images.
         crop_size: Its height and width in px.
         in_channels: Its channels.
 
@@ -42,9 +42,10 @@ def network_cost(
     """
     with torch.device("meta"):
         network = get_model(name, num_classes=num_classes, in_channels=in_channels).eval()
-        clip = torch.empty(1, in_channels, clip_length, crop_size, crop_size)
+        frames = (clip_length,) if network.takes == "clips" else ()
+        inputs = torch.empty(1, in_channels, *frames, crop_size, crop_size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(clip)
+        network(inputs)
     # It counts a multiplication and an addition as two.
     return NetworkCost(
         name=name,

@@ -42,9 +42,14 @@ class DualHeadVideoResNet(VideoResNet):
         self.fc_dual = nn.Linear(self.num_features, num_classes)
         initialise(self.layer4_dual)
 
+    @property
     @override
-    def forward_heads(self, clips: Tensor) -> tuple[Tensor, ...]:
-        x = self.trunk(clips)
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        return (*super().stages[:-1], ("layer4", "layer4_dual"))
+
+    @override
+    def forward_heads(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        x = self.trunk(inputs)
         temporal, spatial = self.layer4(x), self.layer4_dual(self.frame_pool(x))
         return self.classify(self.fc, temporal), self.classify(self.fc_dual, spatial)
 

@@ -3,6 +3,7 @@
 Parameters, names and results are those of `torch.nn.Conv3d`.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -87,16 +88,21 @@ def downsampling(in_channels: int, out_channels: int, spatial_stride: int) -> nn
     return nn.Sequential(PointwiseConv3d(in_channels, out_channels, spatial_stride), nn.BatchNorm3d(out_channels))
 
 
-def checkpointed(block: nn.Module, input: Any) -> Any:
-    """Run a block, keep only its input for the backward pass, and compute the rest again there.
+def checkpointed(block: nn.Module, *inputs: Any, run: Callable[..., Any] | None = None, draws: bool = False) -> Any:
+    """Run a block, keep only its inputs for the backward pass, and compute the rest again there.
 
-    The second run leaves the statistics of batch normalisation alone, so that training goes as without. The block must
-    draw no random numbers.
+    The second run leaves the statistics of batch normalisation alone, so that training goes as without.
+
+    Args:
+        block: The block.
+        inputs: What it is called with.
+        run: What is called, if not the block itself.
+        draws: Whether it draws random numbers, which the second run then draws again.
     """
-    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": draws}
     if not torch.compiler.is_compiling():  # the compiler drops the second update by itself
         options["context_fn"] = lambda: (nullcontext(), _StatisticsLeftAlone(block))
-    return checkpoint(block, input, **options)
+    return checkpoint(run or block, *inputs, **options)
 
 
 class _StatisticsLeftAlone:

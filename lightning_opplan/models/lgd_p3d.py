@@ -66,9 +66,9 @@ class DiffusionVideoResNet(VideoResNet):
         self.fc_g = nn.Linear(self.num_features, num_classes)
 
     @override
-    def forward_heads(self, clips: Tensor) -> tuple[Tensor, ...]:
+    def forward_heads(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Score clips ``(B, C, T, H, W)`` by the local path and, in training, by the global one."""
-        x = self.stem(clips)
+        x = self.stem(inputs)
         x, g = self.layer4(self.layer3(self.layer2(self.layer1((x, x.mean(dim=(2, 3, 4)))))))
         local = self.classify(self.fc, x)
         return (local, scored(self.fc_g, self.dropout(g))) if self.training else (local,)

@@ -1,12 +1,15 @@
-"""The networks by name, and the weights that they start from."""
+"""The networks by name, our own and those of other libraries, and the weights that they start from."""
 
 import inspect
 from collections.abc import Callable
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import partial
 from typing import Any, TypeVar
 
 from lightning_opplan.messages import suggestion
+from lightning_opplan.models.libraries import SOURCES, known_names, network_from
+from lightning_opplan.models.network import ScoringNetwork
 from lightning_opplan.models.video_resnet import BOTTLENECKS, DEPTHS, ResidualBlock, VideoNetwork, VideoResNet
 from lightning_opplan.models.weights import download_image_weights, is_image_state, read_state
 
@@ -36,28 +39,38 @@ def register_resnets(family: str, network: type[VideoResNet], block: type[Residu
         register(f"{family}_{backbone}")(builder)
 
 
-def get_model(name: str, *, weights: str | None = None, **options: Any) -> VideoNetwork:
+def get_model(name: str, *, weights: str | None = None, **options: Any) -> ScoringNetwork:
     """Build a network.
 
     Args:
-        name: One of `list_models()`.
-        weights: `"imagenet"` for torchvision's weights of the image network of the same depth, or the path of a file:
-            such weights, a checkpoint of the authors, or one of this package. By default the network starts at random.
+        name: One of `list_models()`, or of another library: ``torchvision/mvit_v2_s``, ``timm/resnet50``,
+            ``transformers/videomae``.
+        weights: By default the network starts at random. For our own networks ``"imagenet"``, for torchvision's
+            weights of the image network of the same depth, or the path of a file: such weights, a checkpoint of the
+            authors, or one of this package. For those of other libraries what these call their weights
+            (``KINETICS400_V1``, ``a1_in1k``, ``MCG-NJU/videomae-base``), or a file or folder of them.
         options: What its builder takes: `num_classes` and, if wanted, `dropout`, `in_channels`,
-            `activation_checkpointing`, and `alpha` and `lateral_frames` of SlowFast.
+            `activation_checkpointing`, and `alpha` and `lateral_frames` of SlowFast; for networks of other libraries
+            what these take, too.
 
     Raises:
         ValueError: If there is no such network or option (the message names the closest ones), or the weights are not
             those of this network.
         FileNotFoundError: If the file of weights does not exist.
+        ModuleNotFoundError: If the library is not installed.
         RuntimeError: If weights cannot be downloaded.
 
     Example:
         >>> type(get_model("dg_p3d_tiny", num_classes=4)).__name__
         'DualHeadVideoResNet'
     """
+    source, separator, rest = name.partition("/")
+    if separator and source in SOURCES:
+        if name in known_names(source):
+            return network_from(source, rest, weights=weights, **options)
+        raise ValueError(f"`name` must be a network of {source}, got {name!r}. {_close(name)}")
     if name not in _BUILDERS:
-        raise ValueError(f"`name` must be a registered network, got {name!r}. {suggestion(name, _BUILDERS)}")
+        raise ValueError(f"`name` must be a registered network, got {name!r}. {_close(name)}")
     builder = _BUILDERS[name]
     valid = _options(builder)
     for option in options:
@@ -91,11 +104,37 @@ def load_weights(network: VideoNetwork, weights: str) -> None:
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names that match a shell pattern, sorted.
 
+    Args:
+        pattern: The pattern. One without a ``/`` matches our own networks, ``torchvision/*`` those of torchvision, and
+            ``*/*`` those of all libraries that are installed.
+
+    Raises:
+        ModuleNotFoundError: If the pattern begins with the name of a library that is not installed.
+
     Example:
-        >>> list_models("dg_p3d_resnet5*")
-        ['dg_p3d_resnet50']
+        >>> list_models("dg_p3d_resnet5*"), list_models("torchvision/r3d*")
+        (['dg_p3d_resnet50'], ['torchvision/r3d_18'])
     """
-    return sorted(name for name in _BUILDERS if fnmatch(name, pattern))
+    source, separator, _ = pattern.partition("/")
+    names = known_names(source if source in SOURCES else None) if separator else _BUILDERS
+    return sorted(name for name in names if fnmatch(name, pattern))
+
+
+def _close(name: str) -> str:
+    """Name the close matches of a wrong name over all libraries, whether it says which one it means or not."""
+    names = [*_BUILDERS, *known_names()]
+    last = name.rpartition("/")[2]
+    # One that forgets its library, or names another one.
+    exact = [each for each in names if each.rpartition("/")[2] == last]
+    if exact:
+        return f"Did you mean {' or '.join(map(repr, exact[:3]))}?"
+    close = get_close_matches(name, names, n=3, cutoff=0.7)
+    bare = {each.rpartition("/")[2]: each for each in reversed(names)}
+    close += [bare[each] for each in get_close_matches(last, bare, n=3, cutoff=0.7)]
+    if close:
+        return f"Did you mean {' or '.join(map(repr, dict.fromkeys(close[:3])))}?"
+    own = ", ".join(map(repr, sorted(_BUILDERS)))
+    return f"Valid choices: {own}; and those of {', '.join(SOURCES)}, see `list_models('*/*')`."
 
 
 def _options(builder: Builder) -> set[str]:

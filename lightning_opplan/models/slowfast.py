@@ -151,10 +151,17 @@ class SlowFast(VideoNetwork):
         self.fc = nn.Linear(self.slow.out_channels + self.fast.out_channels, num_classes)
         initialise(self)
 
+    @property
     @override
-    def forward_heads(self, clips: Tensor) -> tuple[Tensor, ...]:
-        self.check_clips(clips)
-        slow, fast = self.slow.stem(clips[:, :, :: self.alpha]), self.fast.stem(clips)
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        # A convolution between the pathways goes with what it carries over.
+        stem = ("slow.conv1", "slow.bn1", "fast.conv1", "fast.bn1", "lateral.0")
+        return (stem, *((f"slow.layer{n}", f"fast.layer{n}", f"lateral.{n}") for n in range(1, 5)))
+
+    @override
+    def forward_heads(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        self.check_clips(inputs)
+        slow, fast = self.slow.stem(inputs[:, :, :: self.alpha]), self.fast.stem(inputs)
         for number, lateral in enumerate(self.lateral, start=1):
             slow = torch.cat([slow, lateral(fast)], dim=1)
             slow = self.slow.stage(number)(slow)

@@ -16,7 +16,9 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_opplan.inputs import Shape
 from lightning_opplan.models.layers import PointwiseConv3d, averaged, checkpointed, downsampling, initialise, scored
+from lightning_opplan.models.network import ScoringNetwork
 from lightning_opplan.models.weights import fitted, inflated, unwrapped
 
 __all__ = ["BOTTLENECKS", "DEPTHS", "ResidualBlock", "Stage", "VideoNetwork", "VideoResNet"]
@@ -125,8 +127,8 @@ class Stage(nn.Sequential):
         return input
 
 
-class VideoNetwork(nn.Module, ABC):
-    """What every network of the package can do: score clips, and take weights from elsewhere.
+class VideoNetwork(ScoringNetwork):
+    """What every network of the package can do beside: take weights of image networks.
 
     Attributes:
         heads: Names of the classifiers.
@@ -145,28 +147,13 @@ class VideoNetwork(nn.Module, ABC):
         self.backbone, self.in_channels = backbone, in_channels
         self.min_frames, self.min_size = min_frames, min_size
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """Score clips.
-
-        Args:
-            clips: ``(B, C, T, H, W)``, normalised.
-
-        Returns:
-            ``(B, num_classes)``, at least float32: the mean of the heads' scores, before any softmax.
-        """
-        return self.fuse(self.forward_heads(clips))
-
-    @staticmethod
-    def fuse(heads: Sequence[Tensor]) -> Tensor:
-        """Average the scores ``(B, num_classes)`` of the heads."""
-        return heads[0] if len(heads) == 1 else torch.stack(tuple(heads)).mean(dim=0)
-
     @abstractmethod
-    def forward_heads(self, clips: Tensor) -> tuple[Tensor, ...]:
+    @override
+    def forward_heads(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Score clips with each head, the temporal one first.
 
         Args:
-            clips: ``(B, C, T, H, W)``, normalised.
+            inputs: Clips ``(B, C, T, H, W)``, normalised.
 
         Returns:
             One tensor ``(B, num_classes)``, at least float32, per head.
@@ -174,6 +161,10 @@ class VideoNetwork(nn.Module, ABC):
         Raises:
             ValueError: If the clips have too few frames or pixels.
         """
+
+    @override
+    def check_shape(self, shape: Shape) -> None:
+        self.check_clips(torch.empty((1, *shape), device="meta"))
 
     def image_name(self, name: str) -> str | None:
         """Return the name in torchvision's ResNet of what a module starts from, ``None`` if there is no such."""
@@ -194,6 +185,7 @@ class VideoNetwork(nn.Module, ABC):
         for note in notes:
             rank_zero_info(note)
 
+    @override
     def load_release_weights(self, state: Mapping[str, Any]) -> None:
         """Take over weights under the key names of the authors' checkpoints, strictly.
 
@@ -212,6 +204,7 @@ class VideoNetwork(nn.Module, ABC):
         for note in notes:
             rank_zero_info(note)
 
+    @override
     def to_channels_last(self) -> Self:
         """Move to the channels-last memory format, in which most convolutions are quicker, and return the network.
 
@@ -297,9 +290,14 @@ class VideoResNet(VideoNetwork):
         self.fc = nn.Linear(self.num_features, num_classes)
         initialise(self)
 
+    @property
     @override
-    def forward_heads(self, clips: Tensor) -> tuple[Tensor, ...]:
-        return (self.classify(self.fc, self.layer4(self.trunk(clips))),)
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        return (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
+
+    @override
+    def forward_heads(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        return (self.classify(self.fc, self.layer4(self.trunk(inputs))),)
 
     def make_stage(self, number: int, *, spatial_stride: int) -> Stage:
         """Make the blocks of a stage, 0 to 3, whose first one has this stride in height and width."""

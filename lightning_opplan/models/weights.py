@@ -7,7 +7,9 @@ References:
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 from urllib.error import URLError
 
@@ -15,8 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import get_model_weights
+from torchvision.models._api import WeightsEnum
 
-__all__ = ["StateDict", "download_image_weights", "fitted", "inflated", "is_image_state", "read_state", "unwrapped"]
+__all__ = [
+    "StateDict",
+    "download_image_weights",
+    "downloaded",
+    "fitted",
+    "inflated",
+    "is_image_state",
+    "read_state",
+    "unreachable",
+    "unwrapped",
+]
 
 StateDict = dict[str, Tensor]
 
@@ -28,18 +41,23 @@ _NUM_NAMED = 8
 
 
 def read_state(path: str) -> StateDict:
-    """Read a state dictionary, alone or inside a checkpoint, onto the CPU.
+    """Read a state dictionary, alone or inside a checkpoint, or a file of safetensors, onto the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds no state dictionary, or more than tensors and plain values.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        if path.endswith(".safetensors"):
+            loaded = _safetensors(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"`weights` must be 'imagenet' or the path of a file, got {path!r}, which does not exist."
+            f"`weights` must be a name of weights or the path of a file, got {path!r}, which does not exist."
         ) from None
+    except ModuleNotFoundError:
+        raise
     except Exception as error:  # the unpickler meets garbage with errors of any kind
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"which holds an object of {foreign[1]}" if foreign else "which is damaged or of another kind"
@@ -47,6 +65,17 @@ def read_state(path: str) -> StateDict:
             f"`weights` must be a file of tensors that loads with `weights_only=True`, got {path!r}, {reason}."
         ) from error
     return unwrapped(loaded)
+
+
+def _safetensors(path: str) -> StateDict:
+    if find_spec("safetensors") is None:
+        raise ModuleNotFoundError(
+            f"`weights` in {path!r} need safetensors, which comes with timm: pip install 'lightning-opplan[timm]'."
+        )
+    from safetensors.torch import load_file
+
+    state: StateDict = load_file(path)
+    return state
 
 
 def unwrapped(state: Any) -> StateDict:
@@ -88,17 +117,49 @@ def download_image_weights(backbone: str) -> StateDict:
     Raises:
         RuntimeError: If they can't be downloaded.
     """
-    weights = get_model_weights(backbone)["IMAGENET1K_V1"]  # of the paper's time; V2 was trained another way
-    try:
+    # Of the paper's time; V2 was trained another way.
+    return downloaded(get_model_weights(backbone)["IMAGENET1K_V1"], argument="imagenet")
+
+
+def downloaded(weights: WeightsEnum, *, argument: str) -> StateDict:
+    """Return weights of torchvision, from its cache or by download.
+
+    Args:
+        weights: Which ones.
+        argument: What they were asked for as.
+
+    Raises:
+        RuntimeError: If they can't be downloaded.
+    """
+    with unreachable(argument, lambda: str(weights.url), errors=(URLError, OSError, RuntimeError)):
         state: StateDict = weights.get_state_dict(
             progress=True, check_hash=True, map_location="cpu", weights_only=True
         )
-    except (URLError, OSError, RuntimeError) as error:
-        raise RuntimeError(
-            f"`weights='imagenet'` could not be downloaded from {weights.url}: {error}. Where there is no network, "
-            "download that file elsewhere and give its path as `weights`."
-        ) from error
     return state
+
+
+@contextmanager
+def unreachable(
+    argument: str, source: Callable[[], str], *, errors: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[None]:
+    """Say which files to bring where a download fails.
+
+    Args:
+        argument: What was asked for.
+        source: Returns where it is from.
+        errors: What a failed download raises.
+
+    Raises:
+        RuntimeError: In the place of one of these errors.
+    """
+    try:
+        yield
+    except errors as error:
+        reason = " ".join(str(error).split())
+        raise RuntimeError(
+            f"`weights={argument!r}` could not be downloaded from {source()}: {reason} Where there is no network, "
+            "download that elsewhere and give its path as `weights`."
+        ) from error
 
 
 def inflated(

@@ -38,6 +38,7 @@ from lightning_opplan.tuner.executors.processes import (
     refuse_unguarded,
 )
 from lightning_opplan.tuner.executors.worker import EdgeFailure, work
+from lightning_opplan.tuner.inputs import check_inputs
 from lightning_opplan.tuner.loop import EdgeError, SearchLoop
 from lightning_opplan.tuner.search_log import SearchLog, edge_run
 from lightning_opplan.tuner.shapes import check_shapes
@@ -52,6 +53,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
     with hushed(), ExitStack() as stack:
         spec.recipe.check(plain_setting(spec.graph.settings[state]) for state in spec.graph.states[1:])
         check_shapes(spec.recipe, spec.graph)
+        check_inputs(spec.recipe, spec.graph)
         here = runs_here(spec.executor)
         if not here:
             stack.enter_context(_terminable())

@@ -15,7 +15,7 @@ from lightning_opplan.planning.path import plain_setting
 from lightning_opplan.planning.space import is_rate
 from lightning_opplan.tuner.edges.recipe import Recipe
 
-__all__ = ["check_shapes"]
+__all__ = ["built_model", "check_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -39,7 +39,7 @@ def check_shapes(recipe: Recipe, graph: TransitionGraph) -> None:
         }
         key = repr(sorted(setting.items(), key=lambda item: item[0]))
         if key not in known:
-            known[key] = _shapes(_built(recipe, setting))
+            known[key] = _shapes(built_model(recipe, setting))
         return known[key]
 
     keys = {key for setting in graph.settings.values() for key in setting}
@@ -59,7 +59,8 @@ def check_shapes(recipe: Recipe, graph: TransitionGraph) -> None:
         )
 
 
-def _built(recipe: Recipe, setting: Mapping[str, Any]) -> LightningModule:
+def built_model(recipe: Recipe, setting: Mapping[str, Any]) -> LightningModule:
+    """Make a model, without memory for its weights where that can be."""
     try:
         with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")

@@ -222,7 +222,7 @@ class Unsafe:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "must be 'imagenet' or the path of a file, got .* which does not exist"),
+        (None, "must be a name of weights or the path of a file, got .* which does not exist"),
         (
             b"no tensors",
             "a file of tensors that loads with `weights_only=True`, .* damaged or of another kind.",

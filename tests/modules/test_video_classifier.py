@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from lightning_opplan import VideoClassifier
 from lightning_opplan.callbacks import FreezeBatchNorm
-from lightning_opplan.modules import video_classifier
+from lightning_opplan.modules import classifier as base
 from tests.helpers.scripted import quiet_trainer
 
 
@@ -140,8 +140,8 @@ def fitted(tmp_path, **options):
 @pytest.mark.compile
 def test_compiled_training_equals_the_plain_one(tmp_path, monkeypatch):
     # Up to the kernels: Inductor takes a minute for those of three graphs, and has the next test.
-    score = torch.compile(video_classifier._score_heads, dynamic=False, backend="aot_eager")
-    monkeypatch.setattr(video_classifier, "_compiled", lambda: score)
+    score = torch.compile(base._score_heads, dynamic=False, backend="aot_eager")
+    monkeypatch.setattr(base, "_compiled", lambda: score)
     options = {"freeze_batch_norm": True, "activation_checkpointing": True}
     plain = fitted(tmp_path, **options)
     graphs = torch._dynamo.utils.counters["stats"]
@@ -162,8 +162,8 @@ def test_compiled_scores_equal_the_plain_ones():
 
 
 def test_compiled_copy_scores_with_its_own_network(monkeypatch):
-    compiled = torch.compile(video_classifier._score_heads, backend="eager")
-    monkeypatch.setattr(video_classifier, "_compiled", lambda: compiled)
+    compiled = torch.compile(base._score_heads, backend="eager")
+    monkeypatch.setattr(base, "_compiled", lambda: compiled)
     model = classifier(compile=True).eval()
     copied = copy.deepcopy(model)
     torch.nn.init.zeros_(copied.network.fc.weight)

@@ -53,6 +53,9 @@ class Recipe(Protocol):
     def build_model(self, setting: Setting) -> LightningModule:
         """Make a model under a setting and nothing else, as far as that can be."""
 
+    def build_data(self, setting: Setting) -> Any:
+        """Make data under a setting and nothing else."""
+
     def describe(self) -> Mapping[str, Any]:
         """Return what the results depend on beside the settings and the code, as plain values."""
 
@@ -144,6 +147,11 @@ class FactoryRecipe:
     def build_model(self, setting: Setting) -> LightningModule:
         """See `Recipe`."""
         return self.model(**{key.partition(".")[2]: value for key, value in setting.items() if key[:6] == "model."})
+
+    def build_data(self, setting: Setting) -> Any:
+        """See `Recipe`."""
+        options = {key.partition(".")[2]: value for key, value in setting.items() if key[:5] == "data."}
+        return None if self.data is None else self.data(**options)
 
     def build_trainer(self, folder: str, devices: int | None = None) -> Trainer:
         """See `Recipe`."""

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelSummary, Timer, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lightning_opplan._lightning import callbacks_of, finish_loggers, remove_callbacks
 from lightning_opplan.callbacks import GrowingWeightAveraging, KneeStopping
@@ -61,6 +62,8 @@ def train(
     )
     trainer = experiment.trainer
     _check_trainer(trainer, every)
+    if averaging:
+        _check_model(experiment.model)
     # Another one would end the training at its own knee.
     remove_callbacks(trainer, lambda other: isinstance(other, KneeStopping) and other is not stopping)
     ensure_fresh(experiment, every)
@@ -124,6 +127,17 @@ def hushed() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _check_model(model: LightningModule) -> None:
+    """Refuse a module that averages weights, too."""
+    made = model.configure_callbacks() if is_overridden("configure_callbacks", model) else []
+    for callback in made if isinstance(made, Sequence) else [made]:
+        if isinstance(callback, WeightAveraging):
+            raise ValueError(
+                "The model must leave averaging to the search, which averages weights itself, got "
+                f"{type(callback).__name__}. Leave `ema_decay` out, or what else makes it."
+            )
 
 
 def _check_trainer(trainer: Trainer, callbacks: Sequence[Callback]) -> None:
