@@ -23,9 +23,11 @@ def check_inputs(recipe: Recipe, graph: TransitionGraph) -> None:
     refused: dict[str, list[str]] = {}
     for state in graph.states[1:]:
         setting = plain_setting(graph.settings[state])
-        of_model = {key: value for key, value in setting.items() if key.startswith("model.") and not is_rate(key)}
+        of_model = {key: value for key, value in setting.items() if key.startswith("model.")}
         of_data = {key: value for key, value in setting.items() if key.startswith("data.")}
-        model_key, data_key = _key(of_model), _key(of_data)
+        # At another rate a network takes the same.
+        model_key = _key({key: value for key, value in of_model.items() if not is_rate(key)})
+        data_key = _key(of_data)
         if model_key not in models:
             models[model_key] = built_model(recipe, of_model)
         check = getattr(models[model_key], "check_data", None)
