@@ -3,13 +3,16 @@
 from lightning_opplan.reporting.comparison import comparison_of, comparison_tables
 from lightning_opplan.reporting.costs import cost_tables
 from lightning_opplan.reporting.html import write_report
+from lightning_opplan.reporting.live import LiveReport
 from lightning_opplan.reporting.side_by_side import found_paths, paths_table, write_figures, write_paths
 from lightning_opplan.reporting.stream import say, standard_console
 from lightning_opplan.reporting.terminal import FollowDisplay, SearchDisplay, edge_table, path_table
 from lightning_opplan.reporting.tested import tested_of, tested_table, verdict
+from lightning_opplan.reporting.watch import watch
 
 __all__ = [
     "FollowDisplay",
+    "LiveReport",
     "SearchDisplay",
     "comparison_of",
     "comparison_tables",
@@ -23,6 +26,7 @@ __all__ = [
     "tested_of",
     "tested_table",
     "verdict",
+    "watch",
     "write_figures",
     "write_paths",
     "write_report",
