@@ -11,9 +11,11 @@ from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.options import BudgetOptions, ExecutorOptions, SearchOptions
 from lightning_opplan.planning.outcome import EdgeOutcome, Work
 from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.rows import EdgeRow, StateRow
 from lightning_opplan.planning.schedule import Anneal
 from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import SearchSpace
+from lightning_opplan.reporting import plot_comparison, plot_curves, plot_graph, plot_paths, write_optuna, write_tables
 from lightning_opplan.tuner import (
     Ensemble,
     PathSearchTuner,
@@ -36,6 +38,7 @@ __all__ = [
     "BudgetOptions",
     "Edge",
     "EdgeOutcome",
+    "EdgeRow",
     "Ensemble",
     "ExecutorOptions",
     "FreezeBatchNorm",
@@ -50,6 +53,7 @@ __all__ = [
     "SearchOptions",
     "SearchResult",
     "SearchSpace",
+    "StateRow",
     "TransitionGraph",
     "VideoClassifier",
     "VideoDataModule",
@@ -58,10 +62,16 @@ __all__ = [
     "follow_path",
     "get_model",
     "list_models",
+    "plot_comparison",
+    "plot_curves",
+    "plot_graph",
+    "plot_paths",
     "predict_ensemble",
     "run_control",
     "run_delivery",
     "run_grid",
     "run_study",
     "score_ensemble",
+    "write_optuna",
+    "write_tables",
 ]

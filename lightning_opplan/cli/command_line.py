@@ -44,7 +44,6 @@ from lightning_opplan.reporting import (
     tested_of,
     tested_table,
     verdict,
-    watch,
     write_figures,
     write_paths,
     write_report,
@@ -67,20 +66,8 @@ from lightning_opplan.tuner.spec import SearchSpec
 
 __all__ = ["OpplanCLI"]
 
-_OWN_COMMANDS: Final = (
-    "plan",
-    "follow",
-    "deliver",
-    "control",
-    "grid",
-    "study",
-    "report",
-    "watch",
-    "table",
-    "cache",
-    "flow",
-)
-_WITHOUT_MODEL: Final = ("report", "watch", "table")
+_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", "report", "table", "cache", "flow")
+_WITHOUT_MODEL: Final = ("report", "table")
 _OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
 _WITH_ENSEMBLES: Final = ("test", "predict")
@@ -188,10 +175,6 @@ class OpplanCLI(OpenCLI):
             parser.add_argument(
                 "--out", type=str, default="paths.html", help="Of several searches: page, or figure, of their paths."
             )
-            return parser
-        if subcommand == "watch":
-            parser.add_argument("dirpath", type=str, help="Folder of the search, wherever that runs.")
-            parser.add_argument("--port", type=int, default=0, help="Port to listen at; by default one that is free.")
             return parser
         if subcommand == "table":
             add_table_arguments(parser)
@@ -422,10 +405,6 @@ class OpplanCLI(OpenCLI):
             found = found_paths(folders)
             standard_console().print(paths_table(found))
             say(f"Paths:   {write_paths(found, self.value_of('out'))}")
-
-    def watch(self) -> None:
-        """Serve the report of a search on this machine, until Ctrl-C."""
-        watch(local_folder(self.value_of("dirpath")), port=self.value_of("port"), say=say)
 
     def table(self) -> None:
         """Fill a table of strategies over networks, splits or data sets."""

@@ -1,19 +1,10 @@
 """The fitted curves of a search's edges, each fitted once however often the search is looked at."""
 
-from lightning_opplan.planning.curves import CurveFit, Family, Mode, fit_curve, num_parameters
+from lightning_opplan.planning.curves import CurveFit, Family, Mode, fit_of
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.knee import Point
 
-__all__ = ["Fits", "fit_of"]
-
-
-def fit_of(points: tuple[Point, ...], family: Family, mode: Mode) -> CurveFit | None:
-    """Return the curve through some validations; ``None`` where they are too few, or all the same."""
-    finite = [(epoch, value) for epoch, value in points if value is not None]
-    if len(finite) < num_parameters(family) or len({value for _, value in finite}) < 2:
-        return None
-    epochs, values = zip(*finite, strict=True)
-    return fit_curve(values, family, mode=mode, epochs=epochs)
+__all__ = ["Fits"]
 
 
 class Fits:

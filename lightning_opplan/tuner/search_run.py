@@ -258,7 +258,7 @@ def _result(
             "finished, and the path is the best of them. The same command with a larger budget goes on."
         )
     ranks.barrier()
-    return result_of(search, path, folders)
+    return result_of(spec.record, search, path, folders)
 
 
 def _publish(spec: SearchSpec, path: OptimizationPath, weights: Path) -> None:

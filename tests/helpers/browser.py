@@ -15,7 +15,7 @@ FLAGS = [
 ]  # fmt: skip
 
 
-class Navigated(Exception):
+class NavigatedError(Exception):
     """The page has gone while it was asked."""
 
 
@@ -62,7 +62,7 @@ class Browser:
             answer = self.next()
             if answer.get("id") == self.number:
                 if "navigated" in answer.get("error", {}).get("message", ""):
-                    raise Navigated
+                    raise NavigatedError
                 assert "error" not in answer, answer
                 return answer["result"]
 
@@ -103,7 +103,7 @@ class Browser:
             try:
                 if self.run(script):
                     return
-            except Navigated:  # asked between two pages
+            except NavigatedError:  # asked between two pages
                 pass
             time.sleep(0.05)
         raise AssertionError(f"never true: {script}")
