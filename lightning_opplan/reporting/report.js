@@ -170,10 +170,15 @@
   }, { rootMargin: "500px" }) : null;
 
   function fill(button) {
-    button.replaceChildren();
+    name(button);
     drawCurve(button, button.entry, SMALL);
     button.isDrawn = true;
   }
+
+  const name = (button) => {
+    button.replaceChildren();
+    add(button, "span", { class: "unseen" }, `Enlarge the curve of ${titleOf(button.entry)}`);
+  };
 
   function card(entry, at) {
     const box = document.createElement("article");
@@ -195,12 +200,11 @@
     box.text = text;
     box.className = `curve ${entry.s}`;
     title.textContent = titleOf(entry);
-    button.setAttribute("aria-label", `Enlarge the curve of ${titleOf(entry)}`);
     state.textContent = sentence(entry);
     reason.textContent = entry.w || "";
     button.entry = entry;
     if (button.isDrawn || !waiting) fill(button);
-    else waiting.observe(button);
+    else { name(button); waiting.observe(button); }
   }
 
   const cards = new Map();
@@ -630,9 +634,14 @@
   }
 
   function scrollable() {
+    const names = new Set();
     for (const sheet of document.querySelectorAll(".sheet")) {
       const isWide = sheet.scrollWidth > sheet.clientWidth + 1 || sheet.scrollHeight > sheet.clientHeight + 1;
-      const heading = sheet.dataset.name || "Table";
+      let above = sheet;
+      while (above && above.tagName !== "H2") above = above.previousElementSibling;
+      let heading = sheet.dataset.name || (above ? above.textContent : "Table");
+      while (names.has(heading)) heading += ", continued";
+      names.add(heading);
       for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", heading]]) {
         if (isWide) sheet.setAttribute(name, value);
         else sheet.removeAttribute(name);

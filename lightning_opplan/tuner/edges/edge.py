@@ -28,7 +28,7 @@ from lightning_opplan.tuner.edges.training import train
 __all__ = ["EpochListener", "run_edge"]
 
 EpochListener = Callable[[Edge, EdgeProgress], None]
-"""Called after every epoch with the edge and how far it has come."""
+"""Called as an edge begins, and after every epoch, with the edge and how far it has come."""
 
 
 def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener | None = None) -> EdgeOutcome:
@@ -141,7 +141,7 @@ class _Tell(Callback):
         """The edge begins, or goes on: what is known of an earlier attempt stays until the first epoch is over."""
         before = self.job.folder.progress() or EdgeProgress(edge=self.job.edge)
         job, now = self.job, time.time()
-        job.folder.tell(replace(before, plan=job.plan, until=job.until, updated=now, is_running=True))
+        self._say(replace(before, plan=job.plan, until=job.until, updated=now, is_running=True))
 
     def interrupt(self) -> None:
         """The edge does not run any more, and has not come to its end."""
@@ -167,6 +167,9 @@ class _Tell(Callback):
             devices=trainer.world_size,
             updated=time.time(),
         )
+        self._say(progress)
+
+    def _say(self, progress: EdgeProgress) -> None:
         self.job.folder.tell(progress)
         if self.listener is not None:
             self.listener(self.job.edge, progress)
