@@ -166,8 +166,26 @@
   }
 
   const waiting = "IntersectionObserver" in window ? new IntersectionObserver((seen) => {
-    for (const each of seen) if (each.isIntersecting) { waiting.unobserve(each.target); fill(each.target); }
+    for (const each of seen) {
+      if (each.isIntersecting) due.add(each.target);
+      else due.delete(each.target);
+    }
+    if (due.size) requestAnimationFrame(fillSome);
   }, { rootMargin: "500px" }) : null;
+
+  // Curves that come into view, a few in every frame: scrolling must not wait for them.
+  const due = new Set();
+
+  function fillSome() {
+    const end = performance.now() + 6;
+    for (const button of due) {
+      due.delete(button);
+      waiting.unobserve(button);
+      fill(button);
+      if (performance.now() > end) break;
+    }
+    if (due.size) requestAnimationFrame(fillSome);
+  }
 
   function fill(button) {
     name(button);

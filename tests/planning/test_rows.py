@@ -58,7 +58,7 @@ def test_every_state_has_a_row_with_its_best_way(search):
 
 
 def test_ways_of_a_beam_have_rows_of_their_own():
-    search, _ = solve(lattice(lengths=2, rates=1, branches=()), lambda route: len(route), beam=2)
+    search, _ = solve(lattice(lengths=2, rates=2, branches=()), lambda route: len(route), beam=2)
     rows = edge_rows(search, "exponential")
     assert len(rows) == len(search.edges) > len(search.graph.edges)
     assert sum(row.is_best for row in rows) == len(search.graph.states) - 1

@@ -136,9 +136,9 @@ def test_file_reloads_itself_as_long_as_the_search_runs(browser, tmp_path):
     choose(browser, "find", "us")
     started(tmp_path, plan, order[4], 8)
     write_report(tmp_path, reload_seconds=0.3)
-    browser.wait("window.sameLoad === undefined && document.readyState === 'complete'")  # once nobody types
-    assert "at epoch 8" in text(browser, "#now .curve p")
-    assert browser.run("document.getElementById('find').value") == "us"
+    browser.wait("window.sameLoad === undefined")  # once nobody types
+    browser.wait("document.querySelector('#now .curve p')?.textContent.includes('at epoch 8')")
+    browser.wait("document.getElementById('find')?.value === 'us'")
     written(tmp_path / "done", lattice(lengths=2, rates=2))
     browser.open(write_report(tmp_path / "done", reload_seconds=0.3).as_uri())
     browser.run("window.sameLoad = 1")
