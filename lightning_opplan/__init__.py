@@ -15,9 +15,18 @@ if TYPE_CHECKING:
     from lightning_opplan.planning.options import BudgetOptions, ExecutorOptions, SearchOptions
     from lightning_opplan.planning.outcome import EdgeOutcome, Work
     from lightning_opplan.planning.path import OptimizationPath
+    from lightning_opplan.planning.rows import EdgeRow, StateRow
     from lightning_opplan.planning.schedule import Anneal
     from lightning_opplan.planning.search import Search
     from lightning_opplan.planning.space import SearchSpace
+    from lightning_opplan.reporting import (
+        plot_comparison,
+        plot_curves,
+        plot_graph,
+        plot_paths,
+        write_optuna,
+        write_tables,
+    )
     from lightning_opplan.tuner import (
         Ensemble,
         PathSearchTuner,
@@ -40,6 +49,7 @@ __all__ = [
     "BudgetOptions",
     "Edge",
     "EdgeOutcome",
+    "EdgeRow",
     "Ensemble",
     "ExecutorOptions",
     "FreezeBatchNorm",
@@ -54,6 +64,7 @@ __all__ = [
     "SearchOptions",
     "SearchResult",
     "SearchSpace",
+    "StateRow",
     "TransitionGraph",
     "VideoClassifier",
     "VideoDataModule",
@@ -62,12 +73,18 @@ __all__ = [
     "follow_path",
     "get_model",
     "list_models",
+    "plot_comparison",
+    "plot_curves",
+    "plot_graph",
+    "plot_paths",
     "predict_ensemble",
     "run_control",
     "run_delivery",
     "run_grid",
     "run_study",
     "score_ensemble",
+    "write_optuna",
+    "write_tables",
 ]
 
 # Imported at first use: a training loop that takes the knee rule alone needs neither torch nor Lightning nor PyAV.
@@ -77,6 +94,7 @@ _PLACES: Final = {
     "BudgetOptions": "planning.options",
     "Edge": "planning.graph",
     "EdgeOutcome": "planning.outcome",
+    "EdgeRow": "planning.rows",
     "Ensemble": "tuner",
     "ExecutorOptions": "planning.options",
     "FreezeBatchNorm": "callbacks",
@@ -91,6 +109,7 @@ _PLACES: Final = {
     "SearchOptions": "planning.options",
     "SearchResult": "tuner",
     "SearchSpace": "planning.space",
+    "StateRow": "planning.rows",
     "TransitionGraph": "planning.graph",
     "VideoClassifier": "modules",
     "VideoDataModule": "data",
@@ -99,12 +118,18 @@ _PLACES: Final = {
     "follow_path": "tuner",
     "get_model": "models",
     "list_models": "models",
+    "plot_comparison": "reporting",
+    "plot_curves": "reporting",
+    "plot_graph": "reporting",
+    "plot_paths": "reporting",
     "predict_ensemble": "tuner",
     "run_control": "tuner",
     "run_delivery": "tuner",
     "run_grid": "tuner",
     "run_study": "tuner",
     "score_ensemble": "tuner",
+    "write_optuna": "reporting",
+    "write_tables": "reporting",
 }
 _ROOMS: Final = ("callbacks", "cli", "data", "integrations", "models", "modules", "planning", "reporting", "tuner")
 

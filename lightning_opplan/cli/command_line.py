@@ -20,6 +20,7 @@ import lightning_opplan.modules  # noqa: F401 - so that a config can name the cl
 from lightning_opplan._lightning import OpenCLI, add_callback
 from lightning_opplan.callbacks import ScoreWriter
 from lightning_opplan.cli.commands import Commands
+from lightning_opplan.cli.help import DESCRIPTION, EXAMPLES, USAGE, HelpFormatter
 from lightning_opplan.cli.recipe import ConfigRecipe
 from lightning_opplan.cli.result_tables import ResultTable, add_table_arguments
 from lightning_opplan.cli.tools import TOOLS
@@ -136,7 +137,7 @@ class OpplanCLI(OpenCLI):
     def subcommands() -> dict[str, set[str]]:
         skipped = {"model", "datamodule"}
         own = dict.fromkeys(_OWN_COMMANDS, skipped)
-        return {**LightningCLI.subcommands(), **own, **{name: set() for name in (*_WITHOUT_MODEL, *TOOLS)}}
+        return {**own, **{name: set() for name in (*_WITHOUT_MODEL, *TOOLS)}, **LightningCLI.subcommands()}
 
     @override
     def setup_parser(
@@ -146,14 +147,24 @@ class OpplanCLI(OpenCLI):
         trainer_class = self.trainer_class
         if not isinstance(trainer_class, type):
             raise ValueError(f"`trainer_class` must be a class, got {trainer_class!r}.")
-        self.trainer_class = type("PlanningTrainer", (Commands, trainer_class), {})
+        about = {"__doc__": "Lightning's Trainer"}  # the title of its options
+        self.trainer_class = type("PlanningTrainer", (Commands, trainer_class), about)
+        main_kwargs = {"description": DESCRIPTION, **main_kwargs}
         try:
             super().setup_parser(add_subcommands, main_kwargs, subparser_kwargs)
         finally:
             self.trainer_class = trainer_class
 
     @override
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        return super().init_parser(**{"formatter_class": HelpFormatter, **kwargs})
+
+    @override
     def command_parser(self, klass: type, subcommand: str, **options: Any) -> LightningArgumentParser:
+        if subcommand in EXAMPLES:
+            options["description"] = f"{options.get('description') or ''}\n{EXAMPLES[subcommand]}"
+        if subcommand not in (*_WITHOUT_MODEL, *TOOLS):
+            options.setdefault("usage", USAGE)
         if subcommand not in (*_OF_PLAN_ALONE, *_WITHOUT_MODEL, *TOOLS):
             parser = super().command_parser(klass, subcommand, **options)
             if subcommand in _WITH_ENSEMBLES:

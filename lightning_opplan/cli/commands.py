@@ -58,6 +58,12 @@ class Commands:
     def report(self, dirpaths: list[str]) -> None:
         """Make the report of a search anew from its journal; of several, their paths side by side."""
 
+    def watch(self, dirpath: str) -> None:
+        """Serve the report of a search to a browser on this machine, renewed as its epochs end; Ctrl-C ends it."""
+
+    def export(self, dirpath: str) -> None:
+        """Write the edges, states and curves of a search as tables, or as a study of Optuna."""
+
     def table(self, kind: str) -> None:
         """Plan, and train by hand, over networks, splits or data sets, and join the results; started again, go on."""
 

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from lightning_opplan.files import file_name
+from lightning_opplan.files import file_name, local_folder
 from lightning_opplan.messages import suggestion
 from lightning_opplan.models import list_models
 from lightning_opplan.models.counting import network_cost
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.outcome import EdgeOutcome
-from lightning_opplan.reporting import say, standard_console
+from lightning_opplan.reporting import say, standard_console, watch, write_optuna, write_tables
 from lightning_opplan.reporting.curve_files import read_curves
 from lightning_opplan.reporting.curve_study import CurveStudy, curves_figure, study_curve, study_tables
 from lightning_opplan.reporting.figures import curve_figure, save_figure
@@ -148,7 +148,44 @@ def _fuse(values: Namespace) -> None:
         say(f"Scores:  {fusion.save(values.out)}")
 
 
+def _add_watch(parser: ArgumentParser) -> None:
+    parser.add_argument("dirpath", type=str, help="Folder of the search, wherever that runs.")
+    parser.add_argument("--port", type=int, default=0, help="Port to listen at; by default one that is free.")
+
+
+def _watch(values: Namespace) -> None:
+    watch(local_folder(values.dirpath), port=values.port, say=say)
+
+
+def _add_export(parser: ArgumentParser) -> None:
+    parser.add_argument("dirpath", type=str, help="Folder of the search.")
+    parser.add_argument(
+        "--format",
+        type=Literal["csv", "json", "parquet", "optuna"],
+        default="csv",
+        help="Tables of edges, states and curves, or a study of Optuna.",
+    )
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        help="Folder of the files, or file or URL of the study; by default `export` in dirpath.",
+    )
+
+
+def _export(values: Namespace) -> None:
+    dirpath = local_folder(values.dirpath)
+    if values.format == "optuna":
+        target = dirpath / "export" / "optuna.log" if values.out is None else values.out
+        study = write_optuna(dirpath, target)
+        say(f"Study:   {study.study_name}, {len(study.trials)} trials, in {target}")
+        return
+    for file in write_tables(dirpath, values.out or dirpath / "export", values.format):
+        say(f"Table:   {file}")
+
+
 TOOLS: Final = {
+    "watch": Tool(_add_watch, _watch),
+    "export": Tool(_add_export, _export),
     "networks": Tool(_add_networks, _networks),
     "curves": Tool(_add_curves, _curves),
     "fuse": Tool(_add_fuse, _fuse),

@@ -24,6 +24,7 @@ __all__ = [
     "decayed",
     "falls",
     "fit_curve",
+    "fit_of",
     "num_parameters",
     "sounds_lower",
 ]
@@ -104,6 +105,15 @@ class CurveFit:
 def num_parameters(family: Family) -> int:
     """Return the number of parameters of a family of Table 1."""
     return 3 + 2 * NUM_DECAYS[family]
+
+
+def fit_of(points: Sequence[tuple[float, float | None]], family: Family, mode: Mode) -> CurveFit | None:
+    """Return the curve through some validations; ``None`` where they are too few to fit it, or all the same."""
+    finite = [(epoch, value) for epoch, value in points if value is not None]
+    if len(finite) < num_parameters(family) or len({value for _, value in finite}) < 2:
+        return None
+    epochs, values = zip(*finite, strict=True)
+    return fit_curve(values, family, mode=mode, epochs=epochs)
 
 
 def fit_curve(

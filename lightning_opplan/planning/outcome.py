@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_opplan.planning.graph import Edge
 
-__all__ = ["EdgeOutcome", "Outcomes", "Progress", "Work"]
+__all__ = ["EdgeOutcome", "Outcomes", "Work"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,3 @@ class EdgeOutcome:
 
 
 Outcomes = Mapping[Edge, EdgeOutcome]
-
-Progress = tuple[float, float | None, float | None]
-"""Epoch and value of a running edge's last validation, and the knee as it was seen then."""

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_opplan.messages import checked_choice
-from lightning_opplan.planning.curves import fit_curve, num_parameters
+from lightning_opplan.planning.curves import fit_of
 from lightning_opplan.planning.outcome import EdgeOutcome
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "POINTS",
     "STYLE",
     "curve_figure",
+    "draw_curve",
     "save_figure",
     "svg_of",
 ]
@@ -52,29 +54,30 @@ def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, 
     Returns:
         The figure.
     """
-    points = [(epoch, value) for epoch, value in outcome.curve if value is not None]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6, 2.3), layout="constrained")
-        axes = figure.add_subplot()
-        axes.plot(*zip(*points, strict=True) if points else ([], []), ".", color=POINTS, markersize=5)
-        if family is not None and len(points) >= num_parameters(family) and len({value for _, value in points}) > 1:
-            epochs, values = zip(*points, strict=True)
-            fit = fit_curve(values, family, mode=mode, epochs=epochs)
-            fine = np.linspace(epochs[0], epochs[-1], 200)
-            axes.plot(fine, fit.predict(fine), color=OTHER, linewidth=1.4)
-        if outcome.value is not None:
-            colour = PATH if is_chosen else OTHER
-            axes.axvline(outcome.knee_epoch, color=colour, linewidth=0.9, linestyle="--")
-            axes.plot(
-                [outcome.knee_epoch], [outcome.value], "o", color=colour, markersize=7, fillstyle="none", mew=1.6
-            )
-        for missing in (epoch for epoch, value in outcome.curve if value is None):
-            axes.axvline(missing, color=PATH, linewidth=0.9, alpha=0.4)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(monitor)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.03)
+        draw_curve(figure.add_subplot(), outcome, monitor=monitor, mode=mode, family=family, is_chosen=is_chosen)
     return figure
+
+
+def draw_curve(axes: Axes, outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, is_chosen: bool) -> None:
+    """Draw the same into given axes."""
+    points = [(epoch, value) for epoch, value in outcome.curve if value is not None]
+    axes.plot(*zip(*points, strict=True) if points else ([], []), ".", color=POINTS, markersize=5)
+    fit = None if family is None else fit_of(points, family, mode)
+    if fit is not None:
+        fine = np.linspace(points[0][0], points[-1][0], 200)
+        axes.plot(fine, fit.predict(fine), color=OTHER, linewidth=1.4)
+    if outcome.value is not None:
+        colour = PATH if is_chosen else OTHER
+        axes.axvline(outcome.knee_epoch, color=colour, linewidth=0.9, linestyle="--")
+        axes.plot([outcome.knee_epoch], [outcome.value], "o", color=colour, markersize=7, fillstyle="none", mew=1.6)
+    for missing in (epoch for epoch, value in outcome.curve if value is None):
+        axes.axvline(missing, color=PATH, linewidth=0.9, alpha=0.4)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(monitor)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.03)
 
 
 def svg_of(figure: Figure) -> str:

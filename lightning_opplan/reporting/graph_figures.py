@@ -4,25 +4,32 @@ References:
     Qiu et al., "Optimization Planning for 3D ConvNets", ICML 2021, Figures 2, 4 and 5.
 """
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Final
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from lightning_opplan.planning.graph import START, Edge, TransitionGraph, split_route
-from lightning_opplan.planning.outcome import EdgeOutcome, Outcomes
+from lightning_opplan.planning.graph import START, Edge, TransitionGraph
+from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.figures import FAINT, INK, OTHER, PATH, STYLE
+from lightning_opplan.reporting.layout import (
+    Places,
+    base_of,
+    bend_of,
+    label_of,
+    middle_of,
+    one_way_each,
+    places_of,
+    shortened,
+)
 
 __all__ = ["graph_figure", "paths_figure", "procedure_figure"]
 
-_LONGEST: Final = 22  # letters in a line of a state
 _PANELS: Final = ("the transition graph", "every edge up to its knee", "the best path", "the path and its epochs")
 
 
@@ -85,12 +92,12 @@ def paths_figure(paths: Mapping[str, OptimizationPath]) -> Figure:
                 middle = left + step.epochs / 2
                 if step.epochs > 0.09 * longest:
                     axes.text(
-                        middle, row, f"{_label(step.state)}\n× {step.epochs:g}",
+                        middle, row, f"{label_of(step.state)}\n× {step.epochs:g}",
                         ha="center", va="center", fontsize=7.5, linespacing=1.0, color=INK,
                     )  # fmt: skip
                 else:
                     axes.text(
-                        middle, row - 0.24, f"{_shortened(step.state)} × {step.epochs:g}",
+                        middle, row - 0.24, f"{shortened(step.state)} × {step.epochs:g}",
                         ha="left", va="bottom", fontsize=7.5, color=INK, rotation=22, rotation_mode="anchor",
                     )  # fmt: skip
                 left += step.epochs
@@ -106,7 +113,7 @@ def paths_figure(paths: Mapping[str, OptimizationPath]) -> Figure:
 
 
 def _size(graph: TransitionGraph) -> tuple[float, float]:
-    places = _places(graph)
+    places = places_of(graph)
     rows = [y for _, y in places.values()]
     return 1.75 * (max(x for x, _ in places.values()) + 1) + 0.4, 1.25 * (max(rows) - min(rows) + 1)
 
@@ -114,10 +121,10 @@ def _size(graph: TransitionGraph) -> tuple[float, float]:
 def _draw(axes: Axes, search: Search, chosen: Collection[Edge], shows: str) -> None:
     """Draw the graph: alone, with what all edges came to, with the path, with the path's epochs, or with all of it."""
     graph = search.graph
-    outcomes = {} if shows == "graph" else _one_way_each(search.outcomes, set(search.leaders.values()))
-    winners = {state: _base(edge) for state, edge in search.leaders.items()} if shows in ("all", "edges") else {}
-    chosen = [_base(edge) for edge in chosen] if shows not in ("graph", "edges") else []
-    places = _places(graph)
+    outcomes = {} if shows == "graph" else one_way_each(search.outcomes, set(search.leaders.values()))
+    winners = {state: base_of(edge) for state, edge in search.leaders.items()} if shows in ("all", "edges") else {}
+    chosen = [base_of(edge) for edge in chosen] if shows not in ("graph", "edges") else []
+    places = places_of(graph)
     heights = [y for _, y in places.values()]
     axes.set(xlim=(-0.55, max(x for x, _ in places.values()) + 0.55), ylim=(min(heights) - 0.55, max(heights) + 0.55))
     axes.axis("off")
@@ -137,7 +144,7 @@ def _draw(axes: Axes, search: Search, chosen: Collection[Edge], shows: str) -> N
             continue
         is_final = state in graph.finals.values()
         axes.text(
-            x, y, _label(state), ha="center", va="center", fontsize=8.5, zorder=5,
+            x, y, label_of(state), ha="center", va="center", fontsize=8.5, zorder=5,
             color=PATH if state in on_path else INK, fontweight="bold" if state in on_path else "normal",
             bbox={
                 "boxstyle": "round,pad=0.35", "facecolor": "#fdedec" if state in on_path else "white",
@@ -146,48 +153,10 @@ def _draw(axes: Axes, search: Search, chosen: Collection[Edge], shows: str) -> N
         )  # fmt: skip
 
 
-def _base(edge: Edge) -> Edge:
-    """The edge of the graph that an edge of a beam stands for."""
-    return Edge(split_route(edge.parent)[0], edge.child)
-
-
-def _one_way_each(outcomes: Outcomes, winners: Collection[Edge]) -> Outcomes:
-    """One outcome for every edge of the graph: of a beam's, that of the way that was chosen, or of the first."""
-    by_base: dict[Edge, EdgeOutcome] = {}
-    for edge, outcome in sorted(outcomes.items(), key=lambda item: (item[0] not in winners, item[0])):
-        by_base.setdefault(_base(edge), outcome)
-    return by_base
-
-
-def _places(graph: TransitionGraph) -> dict[str, tuple[float, float]]:
-    """Put states in columns by the number of steps from the start, and branches above one another."""
-    level: dict[str, int] = {START: 0}
-    for state in graph.states[1:]:
-        level[state] = 1 + max(level[parent] for parent in graph.parents(state))
-    rows: dict[str, list[str]] = {}
-    for state in graph.states[1:]:
-        rows.setdefault(state.rpartition("/")[0], []).append(state)
-    places: dict[str, tuple[float, float]] = {}
-    offset = 0.0
-    for states in rows.values():
-        columns: dict[int, list[str]] = {}
-        for state in states:
-            columns.setdefault(level[state], []).append(state)
-        tallest = max(len(column) for column in columns.values())
-        height = max(tallest, 1.7 if len(columns) > 2 else 1)
-        for x, column in columns.items():
-            for row, state in enumerate(column):
-                # Alternate columns a little: edges that skip a column would else run through its states.
-                shift = 0.28 * (-1) ** x if len(column) == 1 else 0.0
-                places[state] = (x, -(offset + height / 2 + row - len(column) / 2) + shift)
-        offset += height + 0.35
-    return {START: (0.0, float(np.mean([y for _, y in places.values()]))), **places}
-
-
 def _draw_edge(
     axes: Axes,
     edge: Edge,
-    places: Mapping[str, tuple[float, float]],
+    places: Places,
     outcome: EdgeOutcome | None,
     *,
     is_best: bool,
@@ -195,7 +164,7 @@ def _draw_edge(
 ) -> None:
     colour = PATH if is_chosen else OTHER if is_best else FAINT
     (x0, y0), (x1, y1) = places[edge.parent], places[edge.child]
-    bend = _bend(edge, places)
+    bend = bend_of(edge, places)
     arrow = FancyArrowPatch(
         (x0, y0), (x1, y1), connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=11,
         shrinkA=19, shrinkB=19, color=colour, linewidth=2.2 if is_chosen else 1.1, zorder=3 if is_chosen else 1,
@@ -205,33 +174,7 @@ def _draw_edge(
         return
     text = "diverged" if outcome.value is None else f"{outcome.value:.3f}\n× {outcome.knee_epoch:g}"
     axes.text(
-        *_middle(edge, places, bend), text, ha="center", va="center", fontsize=7, linespacing=0.95, zorder=4,
+        *middle_of(edge, places, bend), text, ha="center", va="center", fontsize=7, linespacing=0.95, zorder=4,
         color=PATH if is_chosen else INK if is_best else OTHER,
         bbox={"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
     )  # fmt: skip
-
-
-def _bend(edge: Edge, places: Mapping[str, tuple[float, float]]) -> float:
-    """Lead an edge that skips a column to the side where it keeps furthest from the states in between."""
-    if places[edge.child][0] - places[edge.parent][0] == 1:
-        return 0.0
-
-    def clearance(bend: float) -> float:
-        middle = _middle(edge, places, bend)
-        return min(math.dist(middle, place) for state, place in places.items() if state not in edge)
-
-    return max((0.16, -0.16, 0.26, -0.26), key=clearance)
-
-
-def _middle(edge: Edge, places: Mapping[str, tuple[float, float]], bend: float) -> tuple[float, float]:
-    """The middle of an edge's arrow: of a quadratic curve, half way to its control point."""
-    (x0, y0), (x1, y1) = places[edge.parent], places[edge.child]
-    return (x0 + x1) / 2 + bend * (y1 - y0) / 2, (y0 + y1) / 2 - bend * (x1 - x0) / 2
-
-
-def _label(state: str) -> str:
-    return "\n".join(map(_shortened, state.split("/")))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

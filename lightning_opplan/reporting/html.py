@@ -1,40 +1,78 @@
-"""The report of a search: one HTML file that needs nothing beside it, made from the journal alone."""
+"""The report of a search: one HTML file that needs nothing beside it, made from what lies in the search's folder."""
 
+import base64
+import hashlib
 import os
-from collections.abc import Collection, Sequence
+import time
+from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from lightning_opplan.files import write_text
 from lightning_opplan.planning.cost import in_thousands
-from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal, PlanRecord
+from lightning_opplan.planning.outlook import outlook_of
 from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.progress import SearchStatus, edges_under_way
 from lightning_opplan.planning.promise import Promise, promise_of
 from lightning_opplan.planning.search import Search
-from lightning_opplan.reporting.arms import arm_note, arms_figure, choice_sentences, ordered_arms
-from lightning_opplan.reporting.comparison import Comparison, comparison_of, cost_rows, runner_ups, spent
+from lightning_opplan.reporting.arms import choice_sentences
+from lightning_opplan.reporting.comparison import comparison_of, cost_rows, runner_ups, spent
 from lightning_opplan.reporting.costs import hours_of
-from lightning_opplan.reporting.figures import curve_figure, svg_of
-from lightning_opplan.reporting.graph_figures import graph_figure, procedure_figure
+from lightning_opplan.reporting.fits import Fits
+from lightning_opplan.reporting.outlook_facts import outlook_facts
+from lightning_opplan.reporting.page_data import embedded, page_data
 from lightning_opplan.reporting.tested import tested_of, verdict
 from lightning_opplan.wording import duration
 
-__all__ = ["write_report"]
+__all__ = ["Page", "page_of", "write_report"]
 
 _MOST_IN_PANELS: Final = 40  # edges that can still be told apart in a quarter of the page
 
 
-def write_report(dirpath: str | os.PathLike[str]) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """The report before it is a page.
+
+    Attributes:
+        title: Name of the folder.
+        data: What the script draws.
+        sections: What is text and tables, by the name of its place, as HTML.
+    """
+
+    title: str
+    data: dict[str, Any]
+    sections: dict[str, str]
+
+    def html(self) -> str:
+        """Return the page as one file."""
+        script = files("lightning_opplan.reporting").joinpath("report.js").read_text(encoding="utf-8")
+        # The browser runs this script and no other, whatever a name in the data tries.
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        content = {"title": self.title, "script": Markup(script), "digest": digest}
+        sections = {name: Markup(html) for name, html in self.sections.items()}
+        page = _environment().get_template("report.html.jinja")
+        return page.render(**content, sections=sections, data=Markup(embedded(self.data)))
+
+    def update(self) -> str:
+        """Return what changes as the search goes on, as JSON."""
+        return embedded({"data": self.data, "sections": self.sections})
+
+
+def write_report(
+    dirpath: str | os.PathLike[str], *, reload_seconds: float | None = None, fits: Fits | None = None
+) -> Path:
     """Write ``report.html`` beside a journal, of a finished search or of one under way.
 
     Args:
         dirpath: The folder of the search.
+        reload_seconds: Let the page reload itself so often, as the file is going to be renewed; by default never.
+        fits: What has been fitted before.
 
     Returns:
         The file.
@@ -43,50 +81,77 @@ def write_report(dirpath: str | os.PathLike[str]) -> Path:
         FileNotFoundError: If there is no journal in the folder.
     """
     folder = Path(dirpath)
-    plan, search = Journal.of(folder).read()
+    page = page_of(folder, fits=fits)
+    if reload_seconds is not None and page.data["state"] != "finished":
+        page = replace(page, data={**page.data, "reload": reload_seconds})
     file = folder / "report.html"
-    write_text(file, _render(folder.resolve(), plan, search, comparison_of(folder)))
+    write_text(file, page.html(), sync=reload_seconds is None)
     return file
 
 
-def _render(folder: Path, plan: PlanRecord, search: Search | Halving, comparison: Comparison) -> str:
+def page_of(folder: Path, *, fits: Fits | None = None) -> Page:
+    """Read what there is to report of a search, finished or under way.
+
+    Args:
+        folder: The folder of the search.
+        fits: What has been fitted before.
+
+    Raises:
+        FileNotFoundError: If there is no journal in the folder.
+    """
+    plan, search = Journal.of(folder).read()
+    status = SearchStatus.read(folder)
+    under_way = edges_under_way(folder, plan.fingerprint)
+    data = page_data(plan, search, under_way=under_way, status=status, fits=fits or Fits())
     path = search.path(monitor=plan.monitor)
-    chosen = () if path is None else search.way(path.steps[-1].state)
-    is_chains = plan.kind != "plan"
-    is_halving = isinstance(search, Halving)
+    is_chains, is_arms = plan.kind != "plan", isinstance(search, Halving)
     tested = tested_of(folder) if plan.kind == "plan" else ()
-    environment = Environment(
+    comparison = comparison_of(folder)
+    outlook = None
+    if not search.is_complete:
+        num_workers = 1 if status is None else status.num_workers
+        measured = outlook_of(
+            search,
+            running=under_way,
+            num_workers=num_workers,
+            max_gpu_hours=None if status is None else status.max_gpu_hours,
+            max_epochs=plan.options.max_epochs_per_edge,
+            is_assuming=not is_chains,
+        )
+        outlook = outlook_facts(search, measured, num_workers=num_workers)
+    content = {
+        "plan": plan,
+        "rule": plan.options.rule,
+        "search": search,
+        "state": data["state"],
+        "path": path,
+        "is_chains": is_chains,
+        "is_arms": is_arms,
+        "facts": _facts(plan, search, path),
+        "outlook": outlook,
+        "comparison": comparison,
+        "cost_rows": cost_rows(comparison) if comparison.grid else [],
+        "runner_ups": runner_ups(search),
+        "hours_of": hours_of,
+        "in_thousands": in_thousands,
+        "has_panels": "arcs" in data and len(data["arcs"]) <= _MOST_IN_PANELS,
+        "tested": tested if any(row.value is not None for row in tested) else (),
+        "verdict": verdict(tested, plan.mode),
+        "choice": choice_sentences(search) if isinstance(search, Halving) else [],
+    }
+    environment = _environment()
+    sections = {
+        name: environment.get_template(f"report_{name}.html.jinja").render(content)
+        for name in ("summary", "path", "figure", "tables", "curves")
+    }
+    return Page(title=folder.resolve().name, data={**data, "written": time.time()}, sections=sections)
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("lightning_opplan.reporting", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("report.html.jinja").render(
-        title=folder.name,
-        plan=plan,
-        rule=plan.options.rule,
-        search=search,
-        path=path,
-        is_chains=is_chains,
-        facts=_facts(plan, search, path),
-        comparison=comparison,
-        cost_rows=cost_rows(comparison) if comparison.grid else [],
-        runner_ups=runner_ups(search),
-        hours_of=hours_of,
-        in_thousands=in_thousands,
-        is_halving=is_halving,
-        tested=tested if any(row.value is not None for row in tested) else (),
-        verdict=verdict(tested, plan.mode),
-        graph_svg=_drawn(graph_figure(search, chosen=chosen)) if isinstance(search, Search) and not is_chains else "",
-        procedure_svg=_drawn(procedure_figure(search, chosen=chosen))
-        if isinstance(search, Search) and not is_chains and len(search.edges) <= _MOST_IN_PANELS
-        else "",
-        arms_svg=_drawn(arms_figure(search, monitor=plan.monitor)) if isinstance(search, Halving) else "",
-        choice=choice_sentences(search) if isinstance(search, Halving) else [],
-        rows=[_row(edge, plan, search, chosen) for edge in _edges(search)],
-    )
-
-
-def _edges(search: Search | Halving) -> Sequence[Edge]:
-    return ordered_arms(search) if isinstance(search, Halving) else search.edges
 
 
 def _facts(plan: PlanRecord, search: Search | Halving, path: OptimizationPath | None) -> list[tuple[str, str]]:
@@ -116,34 +181,3 @@ def _promised(promise: Promise, monitor: str) -> list[tuple[str, str]]:
         (f"{monitor} at the end of the path", f"{promise.value:.4f}"),
         ("of it to be expected on new data", f"{promise.expected:.4f} ± {promise.error:.4f}"),
     ]
-
-
-def _row(edge: Edge, plan: PlanRecord, search: Search | Halving, chosen: Collection[Edge]) -> dict[str, Any]:
-    outcome = search.outcomes.get(edge, search.paused.get(edge))
-    is_chosen, is_best = edge in chosen, edge in search.leaders.values()
-    note = "path" if is_chosen else "best parent" if is_best else ""
-    if isinstance(search, Halving):
-        note = arm_note(search, edge)
-    row: dict[str, Any] = {
-        "edge": edge,
-        "outcome": outcome,
-        "kind": "path" if is_chosen else "" if is_best or outcome is None else "other",
-        "note": "paused" if edge in search.paused and isinstance(search, Search) else note,
-        "error": None,
-    }
-    if isinstance(search, Halving) and search.value(edge) is not None:
-        row["error"] = search.standard_error(edge)
-    if outcome is not None:
-        figure = curve_figure(
-            outcome,
-            monitor=plan.monitor,
-            mode=plan.mode,
-            family=None if isinstance(search, Halving) else plan.options.rule.curve,
-            is_chosen=is_chosen,
-        )
-        row.update(time=duration(outcome.seconds), svg=_drawn(figure))
-    return row
-
-
-def _drawn(figure: Figure) -> Markup:
-    return Markup(svg_of(figure))

@@ -16,8 +16,8 @@ from rich.text import Text
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.outcome import EdgeOutcome
-from lightning_opplan.planning.outcome import Progress as EdgeProgress
 from lightning_opplan.planning.path import OptimizationPath, PathStep
+from lightning_opplan.planning.progress import EdgeProgress
 from lightning_opplan.planning.promise import promise_of
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arm_table, choice_sentences
@@ -282,11 +282,11 @@ def _running_cells(state: _Running) -> tuple[str, ...]:
     time_so_far = duration(time.monotonic() - state.started)
     if state.progress is None:
         return _RUNNING, _RUNNING, "0", time_so_far, "running"
-    epoch, value, knee = state.progress
+    progress = state.progress
     return (
-        _RUNNING if value is None else f"{value:.4f}",
-        _RUNNING if knee is None else f"{knee:g}?",
-        f"{epoch:g}",
+        _RUNNING if progress.value is None else f"{progress.value:.4f}",
+        _RUNNING if progress.knee is None else f"{progress.knee:g}?",
+        f"{progress.epoch:g}",
         time_so_far,
         "running",
     )

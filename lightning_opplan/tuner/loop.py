@@ -14,7 +14,7 @@ from lightning_opplan.planning.halving import Halving
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.outcome import EdgeOutcome, Work
 from lightning_opplan.planning.search import Search
-from lightning_opplan.reporting import SearchDisplay
+from lightning_opplan.reporting import LiveReport, SearchDisplay
 from lightning_opplan.tuner.edges.store import EdgeFolders
 from lightning_opplan.tuner.executors.processes import EdgeFuture
 
@@ -39,6 +39,7 @@ class SearchLoop:
         folders: Where edges leave their weights, and say how far they have come.
         journal: Where outcomes are recorded before the search is told.
         display: Shows what happens.
+        report: The report, to be renewed as something happens.
         num_workers: Pieces of work at a time.
         max_restarts: How often an edge is started again whose process died. ``None`` where there are no processes:
             an error ends the search as it is.
@@ -57,6 +58,7 @@ class SearchLoop:
         folders: EdgeFolders,
         journal: Journal,
         display: SearchDisplay,
+        report: LiveReport,
         num_workers: int = 1,
         max_restarts: int | None = None,
         max_device_seconds: float | None = None,
@@ -66,7 +68,7 @@ class SearchLoop:
         warn: Callable[[EdgeOutcome], str | None] | None = None,
     ) -> None:
         self.search, self.run, self.folders, self.journal, self.display = search, run, folders, journal, display
-        self.num_workers, self.max_restarts = num_workers, max_restarts
+        self.report, self.num_workers, self.max_restarts = report, num_workers, max_restarts
         self.max_device_seconds = max_device_seconds
         self.decide, self.on_edge_end, self.on_outcome, self.warn = decide, on_edge_end, on_outcome, warn
         self._running: dict[Edge, tuple[Work, EdgeFuture]] = {}
@@ -140,6 +142,7 @@ class SearchLoop:
             self.decide(lambda: self.folders[edge].forget())
         self.display.start(edge)
         self._running[edge] = work, self.run(work)
+        self.report.renew()
 
     def _first_done(self) -> Edge:
         while True:
@@ -149,6 +152,7 @@ class SearchLoop:
             time.sleep(_POLL)
             for edge in self._running:
                 self.display.progress(edge, self.folders[edge].progress())
+            self.report.renew()
 
     def _take_in(self, edge: Edge) -> None:
         """Record what an edge came to, start it again if its process died, or raise its error."""
@@ -179,6 +183,7 @@ class SearchLoop:
         self.display.end(outcome)
         if self.on_outcome is not None:
             self.decide(self.on_outcome)
+        self.report.renew()
         warning = self.warn(outcome) if known is None and self.warn is not None else None
         if warning is not None:
             rank_zero_warn(warning)
@@ -190,7 +195,8 @@ class SearchLoop:
         self.on_edge_end(outcome.edge, outcome)
 
     def _count_death(self, edge: Edge, error: Exception, limit: int) -> None:
-        reached = (self.folders[edge].progress() or (0.0,))[0]
+        progress = self.folders[edge].progress()
+        reached = 0.0 if progress is None else progress.epoch
         if reached > self._reached.get(edge, 0.0):  # it came further than before: a job that was cut off, perhaps
             self._deaths[edge] = 0
         self._reached[edge] = reached

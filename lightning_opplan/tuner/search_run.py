@@ -16,13 +16,14 @@ from lightning_opplan.planning.journal import Journal, PlanRecord
 from lightning_opplan.planning.options import SearchOptions
 from lightning_opplan.planning.outcome import EdgeOutcome, Work
 from lightning_opplan.planning.path import OptimizationPath, plain_setting
+from lightning_opplan.planning.progress import EdgeProgress
 from lightning_opplan.planning.schedule import ANNEAL, annealed_state
 from lightning_opplan.planning.search import Search
-from lightning_opplan.reporting import SearchDisplay, write_report
+from lightning_opplan.reporting import LiveReport, SearchDisplay, write_report
 from lightning_opplan.reporting.tested import results_file
 from lightning_opplan.tuner.disk import disk_sentence, peak_disk, weights_size
 from lightning_opplan.tuner.doubts import warnings_of
-from lightning_opplan.tuner.edges.edge import run_edge
+from lightning_opplan.tuner.edges.edge import EpochListener, run_edge
 from lightning_opplan.tuner.edges.job import ArmJob, EdgeJob, Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.seeding import derived_seed
@@ -80,12 +81,22 @@ def run_search(spec: SearchSpec) -> SearchResult:
         if ranks.is_first:
             stack.enter_context(log)
         ranks.barrier()  # no edge begins before the run that it belongs to
+        report = LiveReport(
+            spec.dirpath, enabled=ranks.is_first, num_workers=placement.num_workers, max_gpu_hours=budget
+        )
+        stack.enter_context(report)
+
+        def tell(edge: Edge, progress: EdgeProgress) -> None:
+            display.epoch(edge, progress)
+            report.renew()
+
         loop = SearchLoop(
             search,
-            _Runner(spec, search, folders, placement, ranks, record.fingerprint, display),
+            _Runner(spec, search, folders, placement, ranks, record.fingerprint, tell),
             folders=folders,
             journal=journal,
             display=display,
+            report=report,
             num_workers=placement.num_workers,
             max_restarts=None if placement.is_here else placement.max_restarts,
             max_device_seconds=None if budget is None else 3600 * budget,
@@ -96,7 +107,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
         )
         with display:
             loop.to_the_end()
-        return _result(spec, search, folders, ranks, display)
+        return _result(spec, search, folders, ranks, display, report)
 
 
 class _Runner:
@@ -110,15 +121,15 @@ class _Runner:
         placement: Placement,
         ranks: Ranks,
         plan: str,
-        display: SearchDisplay,
+        tell: EpochListener,
     ) -> None:
         self.spec, self.search, self.folders, self.placement = spec, search, folders, placement
-        self.ranks, self.plan, self.display = ranks, plan, display
+        self.ranks, self.plan, self.tell = ranks, plan, tell
 
     def __call__(self, piece: Work) -> EdgeFuture:
         job, recipe, placement = self.job(piece), self.spec.recipe, self.placement
         if placement.is_here:
-            return placement.executor.submit(run_edge, job, recipe, self.ranks, self.display.epoch)
+            return placement.executor.submit(run_edge, job, recipe, self.ranks, self.tell)
         function = (work,) if placement.is_isolated else (isolated, work)
         return _Elsewhere(job, placement.executor.submit(*function, job, cloudpickle.dumps(recipe)))
 
@@ -232,7 +243,12 @@ def _lock(folder: Path, stack: ExitStack) -> None:
 
 
 def _result(
-    spec: SearchSpec, search: Search | Halving, folders: EdgeFolders, ranks: Ranks, display: SearchDisplay
+    spec: SearchSpec,
+    search: Search | Halving,
+    folders: EdgeFolders,
+    ranks: Ranks,
+    display: SearchDisplay,
+    report: LiveReport,
 ) -> SearchResult:
     path = search.path(monitor=spec.monitor)
     budget = spec.options.max_gpu_hours
@@ -244,6 +260,7 @@ def _result(
         )
     last: Edge = search.leaders[path.steps[-1].state]
     ranks.decide(lambda: _publish(spec, path, folders[last].weights))
+    _report(spec, search, report)
     display.finish(path if spec.kind == "plan" else None)
     if not search.is_complete and budget is not None:
         display.say(
@@ -251,7 +268,7 @@ def _result(
             "finished, and the path is the best of them. The same command with a larger budget goes on."
         )
     ranks.barrier()
-    return result_of(search, path, folders)
+    return result_of(spec.record, search, path, folders)
 
 
 def _publish(spec: SearchSpec, path: OptimizationPath, weights: Path) -> None:
@@ -265,18 +282,14 @@ def _publish(spec: SearchSpec, path: OptimizationPath, weights: Path) -> None:
         if tested.is_file() and weights.stat().st_mtime > tested.stat().st_mtime:
             tested.unlink()  # it was another network
         Ensemble(members=(member,)).save(file)
-    _report(spec.dirpath)
+
+
+def _report(spec: SearchSpec, search: Search | Halving, report: LiveReport) -> None:
+    """Write the report as it stays, and that of the plan, which compares it with what else was trained."""
+    report.finish(is_complete=search.is_complete)
     plan = spec.dirpath.parent
-    if spec.kind != "plan" and Journal.of(plan).file.is_file():  # its report compares them with it
-        _report(plan)
-
-
-def _report(folder: Path) -> None:
-    """Write a report; a search that has finished is not to fail over it."""
-    try:
-        write_report(folder)
-    except Exception as error:
-        rank_zero_warn(f"The report could not be written: {error!r}. `opplan report {folder}` tries again.")
+    if spec.kind != "plan" and report.enabled and Journal.of(plan).file.is_file():
+        report.attempt(lambda: write_report(plan), plan)
 
 
 @contextmanager

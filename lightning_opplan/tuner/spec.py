@@ -4,7 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from matplotlib.figure import Figure
 
 from lightning_opplan.messages import OpplanError
 from lightning_opplan.planning.curves import Mode
@@ -14,14 +16,20 @@ from lightning_opplan.planning.journal import Journal, Kind, PlanRecord
 from lightning_opplan.planning.options import ExecutorOptions, SearchOptions
 from lightning_opplan.planning.outcome import Outcomes
 from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.rows import EdgeRow, StateRow, edge_rows, state_rows
 from lightning_opplan.planning.schedule import FixedStage
 from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import Arms
+from lightning_opplan.reporting.plots import plot_comparison, plot_curves, plot_graph, plot_paths
+from lightning_opplan.reporting.tables import TableName, data_frame, records_of
 from lightning_opplan.tuner.edges.code import code_hashes
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.store import EdgeFolders
 from lightning_opplan.tuner.executors.processes import EdgeExecutor
 from lightning_opplan.tuner.loop import EdgeListener
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["Planned", "SearchError", "SearchResult", "SearchSpec", "result_of"]
 
@@ -97,6 +105,14 @@ class SearchResult:
         ends: Files of the weights at the end of every branch, or chain, that has one.
         is_complete: Whether all edges were run; otherwise the path is the best of those that were, as far as the
             budget went.
+        plan: What was searched.
+        search: All that the search knows.
+        dirpath: Its folder.
+
+    Example:
+        >>> result = SearchResult.load("runs/ucf101")  # doctest: +SKIP
+        >>> sorted(result.edges(), key=lambda row: row.device_hours)[-1].child  # doctest: +SKIP
+        'uniform/3-3'
     """
 
     path: OptimizationPath
@@ -104,6 +120,45 @@ class SearchResult:
     weights: Path
     ends: Mapping[str, Path] = field(default_factory=dict)
     is_complete: bool = True
+    plan: PlanRecord = field(repr=False, compare=False)
+    search: Search | Halving = field(repr=False, compare=False)
+    dirpath: Path = field(repr=False, compare=False)
+
+    def edges(self) -> tuple[EdgeRow, ...]:
+        """Return a row for every edge: setting, value, knee, cost and curve, and how well it was fitted."""
+        return edge_rows(self.search, self.plan.options.rule.curve)
+
+    def states(self) -> tuple[StateRow, ...]:
+        """Return a row for every state: what it is worth, by which parent, and after how many epochs."""
+        return state_rows(self.search)
+
+    def to_pandas(self, table: TableName = "edges") -> "pandas.DataFrame":
+        """Return a table as a pandas DataFrame.
+
+        Args:
+            table: ``"edges"``, ``"states"``, or ``"curves"``, which has a row for every validation of every edge.
+                Settings have a column for each key.
+
+        Raises:
+            ModuleNotFoundError: If pandas is not installed.
+        """
+        return data_frame(records_of(self.plan, self.search, table))
+
+    def plot_graph(self) -> Figure:
+        """Draw the transition graph with values and path; see `lightning_opplan.plot_graph`."""
+        return plot_graph(self)
+
+    def plot_curves(self, edges: Sequence[tuple[str, str]] | None = None) -> Figure:
+        """Draw the curves of edges; see `lightning_opplan.plot_curves`."""
+        return plot_curves(self, edges=edges)
+
+    def plot_paths(self) -> Figure:
+        """Draw the best path of every branch; see `lightning_opplan.plot_paths`."""
+        return plot_paths(self)
+
+    def plot_comparison(self) -> Figure:
+        """Draw what was found beside what it is compared with; see `lightning_opplan.plot_comparison`."""
+        return plot_comparison(self)
 
     @classmethod
     def load(cls, dirpath: str | os.PathLike[str]) -> "SearchResult":
@@ -119,13 +174,16 @@ class SearchResult:
         path = search.path(monitor=plan.monitor)
         if path is None:
             raise SearchError(f"The search in {str(folder)!r} has no path yet: no training has come to a value.")
-        return result_of(search, path, EdgeFolders(folder, search.edges))
+        return result_of(plan, search, path, EdgeFolders(folder, search.edges))
 
 
-def result_of(search: Search | Halving, path: OptimizationPath, folders: EdgeFolders) -> SearchResult:
+def result_of(
+    plan: PlanRecord, search: Search | Halving, path: OptimizationPath, folders: EdgeFolders
+) -> SearchResult:
     """Return what a search has found, with the files of the weights.
 
     Args:
+        plan: What was searched.
         search: The search.
         path: Its best path.
         folders: Where its edges write.
@@ -143,4 +201,7 @@ def result_of(search: Search | Halving, path: OptimizationPath, folders: EdgeFol
             if state in search.leaders
         },
         is_complete=search.is_complete,
+        plan=plan,
+        search=search,
+        dirpath=folders.dirpath,
     )

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.path import OptimizationPath, PathStep
+from lightning_opplan.planning.progress import EdgeProgress
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting import FollowDisplay, SearchDisplay, edge_table, path_table
 from lightning_opplan.wording import duration
@@ -82,8 +83,8 @@ def test_sentences_are_printed_once_and_progress_from_elsewhere_is_shown():
     with display:
         display.say("Edges run by ray, up to 4 at a time.")
         display.start(graph.edges[0])
-        display.progress(graph.edges[0], (3, 0.25, 2))
-        display.progress(graph.edges[1], (3, 0.25, 2))  # not started: left out
+        for edge in graph.edges[:2]:  # the second one has not started and is left out
+            display.progress(edge, EdgeProgress(edge=edge, epoch=3, value=0.25, knee=2))
         assert "0.2500" in text(display._table())
     assert console.export_text().count("Edges run by ray") == 1
 
@@ -116,7 +117,7 @@ def test_in_a_terminal_the_table_is_live(finished):
     console = recording(terminal=True)
     with SearchDisplay(Search(finished.graph), console=console) as display:
         display.start(finished.edges[0])
-        display.epoch(finished.edges[0], (7, 0.1234, 5))
+        display.epoch(finished.edges[0], EdgeProgress(edge=finished.edges[0], epoch=7, value=0.1234, knee=5))
     output = console.export_text()
     assert "0.1234" in output
     assert "5?" in output

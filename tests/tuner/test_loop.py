@@ -8,6 +8,7 @@ import pytest
 
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph
 from lightning_opplan.planning.outcome import Work
+from lightning_opplan.planning.progress import EdgeProgress
 from lightning_opplan.planning.search import Search
 from lightning_opplan.tuner.executors.processes import WorkerDiedError
 from lightning_opplan.tuner.loop import EdgeError, SearchLoop
@@ -64,7 +65,7 @@ class World:
 
     def come(self):
         epoch = next(self.reached, None)
-        return None if epoch is None else (epoch, 0.1, None)
+        return None if epoch is None else EdgeProgress(edge=A, epoch=epoch, value=0.1)
 
     def progress(self, edge, shown):
         pass
@@ -81,11 +82,14 @@ class World:
     def end(self, known):
         self.ended.append(known)
 
+    def renew(self):
+        pass
+
     def say(self, sentence):
         self.said.append(sentence)
 
     def loop(self, search, run=None, **options):
-        return SearchLoop(search, run or self.run, folders=self, journal=self, display=self, **options)
+        return SearchLoop(search, run or self.run, folders=self, journal=self, display=self, report=self, **options)
 
 
 def test_search_of_a_thousand_edges_ends_within_two_seconds():

@@ -28,7 +28,7 @@ def test_search_finds_the_best_path_and_writes_it(searched):
         result.outcomes[edge].value for edge in graph.edges if edge.child == "2-2"
     )  # fmt: skip
     assert torch.load(result.weights, weights_only=True)["hyper_parameters"]["lr"] == 0.01
-    files = {"edges", "ensemble.yaml", "journal.jsonl", "path.yaml", "report.html"}
+    files = {"edges", "ensemble.yaml", "journal.jsonl", "path.yaml", "report.html", "status.json"}
     assert {entry.name for entry in searched.iterdir()} == files
 
 

@@ -5,13 +5,16 @@ a folder of its own. Started again after a kill, it goes on from its last epoch;
 result.
 """
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from lightning_opplan.planning.graph import Edge
-from lightning_opplan.planning.outcome import EdgeOutcome, Progress
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.progress import EdgeProgress
 from lightning_opplan.tuner.edges.chance import MeasureChance
 from lightning_opplan.tuner.edges.checkpoints import is_finite, save_weights
 from lightning_opplan.tuner.edges.fixed import ForEpochs
@@ -24,8 +27,8 @@ from lightning_opplan.tuner.edges.training import train
 
 __all__ = ["EpochListener", "run_edge"]
 
-EpochListener = Callable[[Edge, Progress], None]
-"""Called after every epoch with the edge and how far it has come."""
+EpochListener = Callable[[Edge, EdgeProgress], None]
+"""Called as an edge begins, and after every epoch, with the edge and how far it has come."""
 
 
 def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener | None = None) -> EdgeOutcome:
@@ -48,10 +51,18 @@ def run_edge(job: EdgeJob, recipe: Recipe, ranks: Ranks, listener: EpochListener
         return known
     stopping = _stopping(job)
     meter, chance = Meter(), MeasureChance(job.monitor)
-    callbacks = [meter, *([] if listener is None else [_Listen(job.edge, stopping, listener)])]
+    telling = _Tell(job, stopping, meter, listener)
+    callbacks: list[Callback] = [meter, telling]
     if job.arm is not None and job.arm.measures_chance:
         callbacks.insert(0, chance)  # what it takes is not the price of an epoch
-    trainer = train(job.training, recipe, ranks, stopping, callbacks=callbacks)
+    if ranks.is_first:
+        telling.begin()
+    try:
+        trainer = train(job.training, recipe, ranks, stopping, callbacks=callbacks)
+    except BaseException:
+        if ranks.is_first:
+            telling.interrupt()
+        raise
     has_value = any(epoch > 0 for epoch, _ in stopping.points) or (
         job.stage is not None and job.stage.value is not None
     )
@@ -112,6 +123,7 @@ def _outcome(job: EdgeJob, stopping: Stopping, meter: Meter, chance: MeasureChan
     )
     if not outcome.is_paused:
         job.folder.finish(outcome)
+    job.folder.end_of_progress()
     return outcome
 
 
@@ -119,14 +131,45 @@ def _epochs(job: EdgeJob, trainer: Trainer) -> float:
     return trainer.current_epoch if job.stage is None else job.stage.epochs
 
 
-class _Listen(Callback):
-    """Pass every epoch on."""
+class _Tell(Callback):
+    """Say after every epoch how far the edge has come: in its folder, and to a listener."""
 
-    def __init__(self, edge: Edge, stopping: Stopping, listener: EpochListener) -> None:
-        self.edge, self.stopping, self.listener = edge, stopping, listener
+    def __init__(self, job: EdgeJob, stopping: Stopping, meter: Meter, listener: EpochListener | None) -> None:
+        self.job, self.stopping, self.meter, self.listener = job, stopping, meter, listener
+
+    def begin(self) -> None:
+        """The edge begins, or goes on: what is known of an earlier attempt stays until the first epoch is over."""
+        before = self.job.folder.progress() or EdgeProgress(edge=self.job.edge)
+        job, now = self.job, time.time()
+        self._say(replace(before, plan=job.plan, until=job.until, updated=now, is_running=True))
+
+    def interrupt(self) -> None:
+        """The edge does not run any more, and has not come to its end."""
+        last = self.job.folder.progress()
+        if last is not None:
+            self.job.folder.tell(last.interrupted())
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and self.stopping.points:
-            epoch, value = self.stopping.points[-1]
-            self.listener(self.edge, (epoch, value, getattr(self.stopping, "knee_epoch", epoch)))
+        points = self.stopping.points
+        if not trainer.is_global_zero:
+            return
+        epoch, value = points[-1] if points else (trainer.current_epoch + 1, None)
+        progress = EdgeProgress(
+            edge=self.job.edge,
+            plan=self.job.plan,
+            epoch=epoch,
+            value=value,
+            knee=getattr(self.stopping, "knee_epoch", epoch),
+            curve=points,
+            until=self.job.until,
+            seconds=self.meter.seconds,
+            devices=trainer.world_size,
+            updated=time.time(),
+        )
+        self._say(progress)
+
+    def _say(self, progress: EdgeProgress) -> None:
+        self.job.folder.tell(progress)
+        if self.listener is not None:
+            self.listener(self.job.edge, progress)

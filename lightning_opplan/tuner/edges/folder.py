@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 from lightning_opplan.files import emptied, remove_partial, replacing, write_json
-from lightning_opplan.planning.outcome import EdgeOutcome, Progress
+from lightning_opplan.planning.outcome import EdgeOutcome
+from lightning_opplan.planning.progress import EDGE_FILE, EdgeProgress
 from lightning_opplan.tuner.edges.checkpoints import extras_of
 
 __all__ = ["TrainingFolder"]
@@ -27,7 +28,7 @@ class TrainingFolder:
         self.path = path
         self.weights, self.resume = path / "weights.ckpt", path / "resume"
         self.log, self.job, self.lock = path / "worker.log", path / "job.pkl", path.with_name(path.name + ".lock")
-        self._outcome, self._progress = path / "outcome.json", path / "progress.json"
+        self._outcome = path / "outcome.json"
 
     def claim(self, plan: str) -> None:
         """Mark the folder as a plan's, by its fingerprint, and empty it if it was another's."""
@@ -66,22 +67,17 @@ class TrainingFolder:
         """Let the edge be trained again, although it has finished."""
         self._outcome.unlink(missing_ok=True)
 
-    def tell(self, progress: Progress) -> None:
+    def tell(self, progress: EdgeProgress) -> None:
         """Say how far the edge has come, for whoever watches it from elsewhere."""
-        write_json(self._progress, dict(zip(("epoch", "value", "knee"), progress, strict=True)))
+        progress.write(self.path)
 
-    def progress(self) -> Progress | None:
+    def progress(self) -> EdgeProgress | None:
         """Return what `tell` said last."""
-        try:
-            content = json.loads(self._progress.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return content["epoch"], content["value"], content["knee"]
+        return EdgeProgress.read(self.path)
 
-    def end_of_process(self) -> None:
-        """Delete what only a running process of its own needs."""
-        self._progress.unlink(missing_ok=True)
-        self.job.unlink(missing_ok=True)
+    def end_of_progress(self) -> None:
+        """Delete what was told: the edge has come to its end, or to a pause."""
+        (self.path / EDGE_FILE).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete what to resume from, after the end."""

@@ -15,13 +15,17 @@ __all__ = ["EdgeFolders"]
 class EdgeFolders:
     """Where the edges of a search write.
 
-    Args:
+    Attributes:
         dirpath: Folder of the search.
+
+    Args:
+        dirpath: The same.
         edges: All edges that it may run.
     """
 
     def __init__(self, dirpath: Path, edges: Sequence[Edge]) -> None:
-        self._folder = dirpath.absolute() / "edges"
+        self.dirpath = dirpath.absolute()
+        self._folder = self.dirpath / "edges"
         self._number = {edge: number for number, edge in enumerate(edges)}
         self._intact: set[tuple[Path, int]] = set()
 

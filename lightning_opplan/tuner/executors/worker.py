@@ -74,8 +74,8 @@ def _run(job: EdgeJob, pickled: bytes) -> EdgeOutcome:
     with hushed():
         recipe: Recipe = cloudpickle.loads(pickled)
         ranks = Ranks(recipe.build_trainer(str(job.folder.path), job.training.devices))
-        outcome = run_edge(job, recipe, ranks, lambda _, progress: job.folder.tell(progress))
-    job.folder.end_of_process()
+        outcome = run_edge(job, recipe, ranks)
+    job.folder.job.unlink(missing_ok=True)
     return outcome
 
 
