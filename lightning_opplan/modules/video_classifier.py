@@ -17,6 +17,7 @@ from typing_extensions import override
 from lightning_opplan.callbacks import FreezeBatchNorm
 from lightning_opplan.models import get_model
 from lightning_opplan.models.video_resnet import VideoNetwork
+from lightning_opplan.modules.memory_format import is_last_quicker
 
 __all__ = ["VideoClassifier"]
 
@@ -43,7 +44,8 @@ class VideoClassifier(LightningModule):
         network_options: Further options of the network, such as ``{"alpha": 8}`` of SlowFast.
         freeze_batch_norm: Train with every BatchNorm frozen but the first, for clips so long that few fit on a device.
         views_per_pass: Clips that the test scores at once; a limit on its memory.
-        channels_last: Keep channels last in memory, which most convolutions are quicker with.
+        channels_last: Whether to keep channels last in memory. By default what has been measured to be quicker for the
+            device, precision and mode at hand, or else PyTorch's own format, see `is_last_quicker`.
         compile: Compile the network, once per shape of its clips. That takes minutes, and less the second time. Every
             fit makes the process forget what it compiled before.
         activation_checkpointing: Keep only the input of each residual block for the backward pass, and compute the
@@ -69,7 +71,7 @@ class VideoClassifier(LightningModule):
         network_options: dict[str, Any] | None = None,
         freeze_batch_norm: bool = False,
         views_per_pass: int = 10,
-        channels_last: bool = True,
+        channels_last: bool | None = None,
         compile: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
@@ -101,6 +103,16 @@ class VideoClassifier(LightningModule):
                 f"`num_classes` must be that of the data ({len(classes)}: {', '.join(map(str, classes[:3]))}"
                 f"{', …' if len(classes) > 3 else ''}), got {given}."
             )
+        if self.hparams["channels_last"] is None:
+            is_last = is_last_quicker(
+                self.trainer.strategy.root_device,
+                precision=self.trainer.precision,
+                mode="training" if stage == "fit" else "scoring",
+                compiled=self.hparams["compile"],
+            )
+            self.network.to(memory_format=torch.contiguous_format)
+            if is_last:
+                self.network.to_channels_last()
 
     @override
     def configure_callbacks(self) -> list[Callback]:
