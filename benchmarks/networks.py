@@ -1,6 +1,7 @@
 """Speed and memory of the networks: formats, precisions and compilation against the plainest version of each.
 
     python benchmarks/networks.py                                      # DG-P3D ResNet-50 as far as a CPU goes
+    python benchmarks/networks.py --write                              # which memory format the package takes here
     python benchmarks/networks.py --networks '*_resnet50' --clips 16x224 64x224 --batch 16 --device cuda
 
 For every network and clip, each variant takes turns with the plain version (eager, float32, channels first, SGD as it
@@ -9,15 +10,20 @@ SGD. Ratios are medians over the turns, so that a machine that slows down slows 
 Memory is the peak in a training step with what the network and its optimizer hold. Data are random (seed 0), loading
 is left out. bfloat16 is autocast; variants other than the plain one train as `VideoClassifier` does, with fused SGD in
 float32. On CUDA, TF32 is allowed, and one bfloat16 convolution is compared with float64 first.
+
+With --write the two memory formats take turns with one another, both as `VideoClassifier` trains, and the ratios go to
+the table by which it chooses, in place of what this device had there.
 """
 
 import argparse
 import ctypes
 import gc
+import json
 import platform
 import statistics
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -27,8 +33,10 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_opplan import get_model, list_models
+from lightning_opplan.modules import memory_format
 
 NUM_CLASSES = 400
+TABLE = Path(memory_format.__file__).with_name("memory_formats.json")
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ PLAIN = Variant(bf16=False, compiled=False, channels_last=False)
 class Runner:
     """A network of one variant that can be timed."""
 
-    def __init__(self, name, variant, clips, labels):
+    def __init__(self, name, variant, clips, labels, *, is_plain=False):
         torch.manual_seed(0)
         self.device, self.variant, self.clips, self.labels = clips.device, variant, clips, labels
         self.network = get_model(name, num_classes=NUM_CLASSES, activation_checkpointing=variant.checkpointing)
@@ -59,7 +67,7 @@ class Runner:
             self.network.to_channels_last()
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), 1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4,
-            fused=True if variant != PLAIN and not variant.bf16 else None,
+            fused=True if not is_plain and not variant.bf16 else None,
         )  # fmt: skip
         self.heads = self.network.forward_heads
         if variant.compiled:
@@ -178,10 +186,8 @@ def measure(name, frames, size, options, console):
     for column in ("forward clips/s", "ratio", "training clips/s", "ratio", "memory GiB", "turns"):
         table.add_column(column, justify="right")
 
-    generator = torch.Generator().manual_seed(0)
-    clips = torch.randn(options.batch, 3, frames, size, size, generator=generator).to(options.device)
-    labels = torch.randint(NUM_CLASSES, (options.batch,), generator=generator).to(options.device)
-    plain = Runner(name, PLAIN, clips, labels)
+    clips, labels = samples(frames, size, options)
+    plain = Runner(name, PLAIN, clips, labels, is_plain=True)
     for variant in variants(options):
         runner = Runner(name, variant, clips, labels) if variant != PLAIN else plain
         try:
@@ -195,6 +201,44 @@ def measure(name, frames, size, options, console):
         if clips.is_cuda:
             torch.cuda.empty_cache()
     console.print(table)
+
+
+def samples(frames, size, options):
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randn(options.batch, 3, frames, size, size, generator=generator).to(options.device)
+    labels = torch.randint(NUM_CLASSES, (options.batch,), generator=generator).to(options.device)
+    return clips, labels
+
+
+def write_formats(name, frames, size, options, console):
+    """Measure how many times as quick channels last are, and put it into the table."""
+    clips, labels = samples(frames, size, options)
+    device = memory_format.device_name(options.device)
+    rows = []
+    for bf16, compiled in product((False, True), repeat=2):
+        if (bf16 and "bf16" in options.skip) or (compiled and "compiled" in options.skip):
+            continue
+        first, last = (Runner(name, Variant(bf16, compiled, is_last), clips, labels) for is_last in (False, True))
+        for mode, step in ("scoring", "forward"), ("training", "train"):
+            _, ratio, turns = take_turns(first, last, step, options.seconds)
+            rows.append(
+                {
+                    "device": device, "precision": "bfloat16" if bf16 else "float32", "mode": mode,
+                    "compiled": compiled, "ratio": round(ratio, 2), "turns": turns, "network": name,
+                    "clips": f"{options.batch} x {frames}x{size}", "torch": torch.__version__,
+                }
+            )  # fmt: skip
+            console.print(rows[-1])
+        del first, last
+        torch.compiler.reset()
+        gc.collect()
+    measured = {(row["device"], row["precision"], row["compiled"]) for row in rows}
+    kept = [
+        row
+        for row in json.loads(TABLE.read_text())
+        if (row["device"], row["precision"], row["compiled"]) not in measured
+    ]
+    TABLE.write_text("[\n" + ",\n".join(f"  {json.dumps(row)}" for row in [*kept, *rows]) + "\n]\n")
 
 
 def check_bf16(console):
@@ -217,6 +261,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=20.0, help="Time for the training steps of each variant.")
     parser.add_argument("--skip", nargs="*", default=[], choices=["bf16", "compiled"])
     parser.add_argument("--checkpointing", action="store_true", help="Add variants with activation checkpointing.")
+    parser.add_argument("--write", action="store_true", help="Measure the memory formats, and keep which is quicker.")
     options = parser.parse_args()
 
     console = Console(width=110)
@@ -234,7 +279,7 @@ def main():
     for name in names:
         for clip in options.clips:
             frames, size = map(int, clip.split("x"))
-            measure(name, frames, size, options, console)
+            (write_formats if options.write else measure)(name, frames, size, options, console)
 
 
 if __name__ == "__main__":

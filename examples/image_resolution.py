@@ -71,7 +71,7 @@ def trainer(**options: object) -> Trainer:
     return Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, **options)
 
 
-def main(dirpath: str = "runs/image_resolution", epochs: int = 120) -> None:
+def main(dirpath: str = "runs/image_resolution", epochs: int = 240) -> None:
     space = SearchSpace(
         axes=[Axis("size", [{"data.size": size} for size in (4, 6, 8)])],
         choices={"model.learning_rate": [0.2, 0.05, 0.01]},

@@ -9,10 +9,17 @@ import pytest
 from lightning_opplan import OptimizationPath
 from tests.helpers.scripted import PROJECT
 
+FIELDS = {  # and what of them makes a short form
+    "image_resolution.py": {"epochs": 20},
+    "text_length.py": {"epochs": 20},
+    "tabular_batch.py": {"epochs": 20},
+    "fine_tune_depth.py": {"longest": 2},
+}
+
 
 def test_all_examples_are_tested():
     assert {file.name for file in (PROJECT / "examples").glob("*.py")} == {
-        "demo.py", "knee_stopping.py", "own_trainings.py", "plan_in_python.py",
+        "demo.py", "knee_stopping.py", "own_trainings.py", "plan_in_python.py", *FIELDS,
     }  # fmt: skip
 
 
@@ -45,6 +52,20 @@ def test_own_trainings(example):
     states = re.search(r"The path: (.*)", out)[1].split(" → ")
     assert states[-1].startswith("2-2 × ")
     assert 0.2 < float(re.search(r"Its loss: (.*)", out)[1]) < 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIELDS)
+def test_other_fields(name, tmp_path, capsys):
+    """Planned and plain networks stand side by side, and their full output in the documentation."""
+    runpy.run_path(str(PROJECT / "examples" / name), run_name="example")["main"](str(tmp_path / "run"), **FIELDS[name])
+    out = capsys.readouterr().out
+    lines = re.findall(r"^(planned|plain cosine, same epochs): test/accuracy (0\.\d+) \(each", out, re.MULTILINE)
+    assert [arm for arm, _ in lines] == ["planned", "plain cosine, same epochs"]
+    full = (PROJECT / "docs" / "examples.md").read_text(encoding="utf-8").partition(f"`python examples/{name}`")[2]
+    words = [re.sub(r"[\d.]+", "#", line.partition(":")[0]) for line in out.splitlines() if ": " in line]
+    shown = [re.sub(r"[\d.]+", "#", line.partition(":")[0]) for line in full.splitlines()]
+    assert {word for word in words if word.startswith(("plan", "size", "length", "batches"))} <= set(shown)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from lightning_opplan.inputs import described
 from lightning_opplan.messages import checked_choice
 from lightning_opplan.models import get_model
 from lightning_opplan.models.network import ScoringNetwork, Takes, numbered, whole_modules
+from lightning_opplan.modules.memory_format import is_last_quicker
 from lightning_opplan.modules.mixing import Mixing
 from lightning_opplan.modules.parameter_groups import Decayed, parameter_groups
 
@@ -60,7 +61,8 @@ class Classifier(LightningModule):
         in_channels: Channels of the inputs: 3 for RGB.
         network_options: Further options of the network, such as ``{"alpha": 8}`` of SlowFast.
         freeze_batch_norm: Train with every BatchNorm frozen but the first.
-        channels_last: Keep channels last in memory, which most convolutions are quicker with.
+        channels_last: Whether to keep channels last in memory. By default what has been measured to be quicker for the
+            device, precision and mode at hand, or else PyTorch's own format, see `is_last_quicker`.
         compile: Compile the network, once per shape of its inputs. That takes minutes, and less the second time. Every
             fit makes the process forget what it compiled before.
         activation_checkpointing: Keep only the input of each block for the backward pass, and compute the rest again:
@@ -95,7 +97,7 @@ class Classifier(LightningModule):
         in_channels: int = 3,
         network_options: dict[str, Any] | None = None,
         freeze_batch_norm: bool = False,
-        channels_last: bool = True,
+        channels_last: bool | None = None,
         compile: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
@@ -191,6 +193,16 @@ class Classifier(LightningModule):
                 f"{', …' if len(classes) > 3 else ''}), got {given}."
             )
         self.check_data(data)
+        if self.hparams["channels_last"] is None:
+            is_last = is_last_quicker(
+                self.trainer.strategy.root_device,
+                precision=self.trainer.precision,
+                mode="training" if stage == "fit" else "scoring",
+                compiled=self.hparams["compile"],
+            )
+            self.network.to(memory_format=torch.contiguous_format)
+            if is_last:
+                self.network.to_channels_last()
 
     @override
     def configure_callbacks(self) -> list[Callback]:

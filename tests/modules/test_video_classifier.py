@@ -102,8 +102,8 @@ def test_network_starts_from_weights_and_the_log_says_so(tmp_path, caplog):
     assert "`fc` starts anew: the weights are for 400 classes, the network for 6." in caplog.text
 
 
-def test_channels_are_last_unless_told_otherwise():
-    assert classifier().network.conv1.weight.is_contiguous(memory_format=torch.channels_last_3d)
+def test_memory_format_is_what_is_asked_for():
+    assert classifier(channels_last=True).network.conv1.weight.is_contiguous(memory_format=torch.channels_last_3d)
     assert classifier(channels_last=False).network.conv1.weight.is_contiguous()
 
 
