@@ -48,7 +48,7 @@ def test_table_has_each_row_once():
     keys = [(each["device"], each["precision"], each["mode"], each["compiled"]) for each in measured()]
     assert len(keys) == len(set(keys))
     assert {each["precision"] for each in measured()} <= {"float32", "bfloat16"}
-    assert all(each["ratio"] > 0 and each["turns"] > 1 for each in measured())
+    assert all(each["ratio"] > 0 for each in measured())
 
 
 def test_processor_is_named_by_its_instructions(monkeypatch):
