@@ -269,7 +269,7 @@ def test_checkpoint_of_a_library_s_network_loads_by_itself(tmp_path):
         assert torch.equal(value, model.state_dict()[key])
 
 
-def test_library_network_is_trained_in_channels_last():
-    model = classifier()
+def test_library_network_keeps_channels_last_where_that_is_wanted():
+    model = classifier(channels_last=True)
     kernels = [m for m in model.network.modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
     assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in kernels)
