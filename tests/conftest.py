@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ import pytest
 from lightning_opplan.data.frames import memory
 from tests.helpers import toy
 from tests.helpers.scripted import PROJECT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [name for name in ("transformers", "accelerate") if find_spec(name) is None]
+    skip = pytest.mark.skip(reason=f"not installed: {', '.join(missing)}")
+    for item in items if missing else []:
+        if item.get_closest_marker("transformers"):
+            item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

@@ -58,10 +58,9 @@ def test_plain_loop_ends_after_the_patience_with_the_weights_of_the_knee():
 
 
 @pytest.mark.slow
+@pytest.mark.transformers
 @pytest.mark.filterwarnings("ignore")
 def test_hugging_face_trainer_ends_after_the_patience(tmp_path, monkeypatch):
-    pytest.importorskip("transformers")
-    pytest.importorskip("accelerate")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     evaluated = []

@@ -17,6 +17,7 @@ from torchvision.models import get_model as image_model
 import lightning_opplan
 from lightning_opplan.cli import OpplanCLI, main
 from lightning_opplan.models import registry
+from tests.helpers import toy
 from tests.helpers.scripted import PROJECT
 
 DOCS = PROJECT / "docs"
@@ -82,6 +83,15 @@ def run_network(page):
     assert len(names["heads"]) == 2
 
 
+def run_results(page):
+    for name, seed in (("mine", 0), ("other", 1)):
+        tuner = toy.tuner(f"runs/{name}", seed=seed, max_epochs=6)
+        tuner.search()
+    toy.tuner("runs/mine", max_epochs=6).grid(epochs=(2,))
+    in_parts(page, {})
+    assert Path("graph.pdf").stat().st_size > 1000
+
+
 def run_tutorial(page):
     """Everything on the page, in order; its trainings in short."""
     (module,) = blocks(page, "python")
@@ -109,16 +119,17 @@ PYTHON = {
     "docs/callback.md": run_callback,
     "docs/models/index.md": run_network,
     "docs/python.md": run_plans,
+    "docs/results.md": run_results,
     "docs/tutorial.md": run_tutorial,
 }
 
 
 def test_all_python_is_tested():
-    assert set(with_blocks("python")) == set(PYTHON)
+    assert set(with_blocks("python")) == {*PYTHON, "docs/any_loop.md"}  # which has a test of its own
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", with_blocks("python"))
+@pytest.mark.parametrize("page", PYTHON)
 def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "download_image_weights", lambda name: image_model(name).state_dict())

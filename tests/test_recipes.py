@@ -10,7 +10,7 @@ from PIL import Image
 
 from lightning_opplan.cli import main
 from lightning_opplan.models import get_model
-from tests.helpers.libraries import needs_transformers, transformers_model
+from tests.helpers.libraries import transformers_model
 from tests.helpers.scripted import PROJECT
 
 RECIPES = PROJECT / "configs" / "recipes"
@@ -46,7 +46,7 @@ SMALL = {
         ],
     },
 }  # fmt: skip
-EACH = [pytest.param(name, marks=needs_transformers) if name.startswith("videomae") else name for name in NAMES]
+EACH = [pytest.param(name, marks=pytest.mark.transformers) if name.startswith("videomae") else name for name in NAMES]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from torchvision.models import get_model_weights
 from lightning_opplan import get_model, list_models
 from lightning_opplan.models.libraries import SOURCES, known_names
 from lightning_opplan.models.network import numbered, whole_modules
-from tests.helpers.libraries import SMALL_BERT, needs_transformers, transformers_model
+from tests.helpers.libraries import SMALL_BERT, transformers_model
 
 CLIPS = torch.randn(2, 3, 16, 32, 32, generator=torch.Generator().manual_seed(0))
 IMAGES = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
@@ -56,7 +56,7 @@ EACH = [
     "torchvision/resnet18",
     "timm/test_vit",
     "timm/test_resnet",
-    *[pytest.param(name, marks=needs_transformers) for name in TRANSFORMERS],
+    *[pytest.param(name, marks=pytest.mark.transformers) for name in TRANSFORMERS],
 ]
 
 
@@ -81,7 +81,7 @@ def test_scores_of_mvit_equal_the_library_s(tmp_path):
         assert float((mine(clips) - network(clips)).abs().max()) < 1e-5
 
 
-@needs_transformers
+@pytest.mark.transformers
 def test_a_folder_of_transformers_brings_its_configuration(tmp_path, caplog):
     network = the_library_s("transformers/videomae", 7)
     network.save_pretrained(tmp_path)
@@ -114,7 +114,7 @@ def test_a_folder_of_transformers_brings_its_configuration(tmp_path, caplog):
         "torchvision/mc3_18",
         "torchvision/resnet18",
         "timm/test_vit",
-        pytest.param(TRANSFORMERS[1], marks=needs_transformers),
+        pytest.param(TRANSFORMERS[1], marks=pytest.mark.transformers),
     ],
 )
 def test_weights_for_other_classes_leave_the_classifier_as_it_was(tmp_path, caplog, name):
@@ -215,7 +215,7 @@ def test_wrong_options_are_named(name, options, message):
         get_model(name, num_classes=2, **options)
 
 
-@needs_transformers
+@pytest.mark.transformers
 def test_wrong_options_of_transformers_are_named():
     with pytest.raises(ValueError, match="got 'hiden_size'. Did you mean 'hidden_size'"):
         get_model("transformers/videomae", num_classes=2, hiden_size=24)
@@ -254,7 +254,7 @@ def _no_network(monkeypatch, tmp_path):
             "transformers/videomae",
             "MCG-NJU/videomae-base",
             r"https://huggingface.co/MCG-NJU/videomae-base \(config.json, model.safetensors, preprocessor_config",
-            marks=needs_transformers,
+            marks=pytest.mark.transformers,
         ),
     ],
     ids=["torchvision", "timm", "transformers"],
@@ -280,11 +280,11 @@ def test_a_machine_without_network_is_told_which_file_to_bring(name, weights, so
         ("timm/vit_tiny_patch16_224", (3, 224, 224), (3, 192, 192), "does not take images of 192 px .*dynamic_img"),
         pytest.param(
             "transformers/videomae", (3, 16, 32, 32), (3, 8, 32, 32),
-            "takes clips of 16 frames of 32 px and nothing else. Another one is made with", marks=needs_transformers,
+            "takes clips of 16 frames of 32 px and nothing else. Another one is made with", marks=pytest.mark.transformers,
         ),
         pytest.param(
             "transformers/timesformer", (3, 16, 32, 32), (3, 8, 32, 32), "takes clips of 16 frames of 32 px and",
-            marks=needs_transformers,
+            marks=pytest.mark.transformers,
         ),
     ],
 )  # fmt: skip
@@ -324,7 +324,7 @@ def test_checking_a_shape_changes_nothing():
         ("timm/test_convnext", 5, "inner.stem.0.bias", "inner.stages.3.blocks.0.gamma", "inner.head.norm.bias"),
         pytest.param(
             "transformers/videomae", 4, "inner.videomae.embeddings.patch_embeddings.projection.bias",
-            "inner.videomae.encoder.layer.2.layernorm_before.bias", "inner.fc_norm.bias", marks=needs_transformers,
+            "inner.videomae.encoder.layer.2.layernorm_before.bias", "inner.fc_norm.bias", marks=pytest.mark.transformers,
         ),
     ],
 )  # fmt: skip
@@ -352,7 +352,7 @@ def test_whole_modules_are_the_largest_ones():
 
 @pytest.mark.parametrize(
     "name",
-    ["torchvision/mc3_18", "timm/test_vit", pytest.param("transformers/videomae", marks=needs_transformers)],
+    ["torchvision/mc3_18", "timm/test_vit", pytest.param("transformers/videomae", marks=pytest.mark.transformers)],
 )
 def test_checkpointed_gradients_and_statistics_are_the_same(name):
     torch.manual_seed(0)

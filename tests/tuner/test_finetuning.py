@@ -13,10 +13,9 @@ import torch
 from lightning_opplan.tuner.edges.checkpoints import load_weights
 from tests.helpers import finetuned
 from tests.helpers.driver import edges_of
-from tests.helpers.libraries import needs_transformers
 from tests.helpers.scripted import PROJECT, quiet_trainer
 
-SOURCES = ["torchvision", "timm", pytest.param("transformers", marks=needs_transformers)]
+SOURCES = ["torchvision", "timm", pytest.param("transformers", marks=pytest.mark.transformers)]
 
 
 def values_of_files(tuner, folder):
