@@ -280,7 +280,8 @@ def test_a_machine_without_network_is_told_which_file_to_bring(name, weights, so
         ("timm/vit_tiny_patch16_224", (3, 224, 224), (3, 192, 192), "does not take images of 192 px .*dynamic_img"),
         pytest.param(
             "transformers/videomae", (3, 16, 32, 32), (3, 8, 32, 32),
-            "takes clips of 16 frames of 32 px and nothing else. Another one is made with", marks=pytest.mark.transformers,
+            "takes clips of 16 frames of 32 px and nothing else. Another one is made with",
+            marks=pytest.mark.transformers,
         ),
         pytest.param(
             "transformers/timesformer", (3, 16, 32, 32), (3, 8, 32, 32), "takes clips of 16 frames of 32 px and",
@@ -324,7 +325,8 @@ def test_checking_a_shape_changes_nothing():
         ("timm/test_convnext", 5, "inner.stem.0.bias", "inner.stages.3.blocks.0.gamma", "inner.head.norm.bias"),
         pytest.param(
             "transformers/videomae", 4, "inner.videomae.embeddings.patch_embeddings.projection.bias",
-            "inner.videomae.encoder.layer.2.layernorm_before.bias", "inner.fc_norm.bias", marks=pytest.mark.transformers,
+            "inner.videomae.encoder.layer.2.layernorm_before.bias", "inner.fc_norm.bias",
+            marks=pytest.mark.transformers,
         ),
     ],
 )  # fmt: skip
