@@ -85,7 +85,7 @@ def test_plan_follow_and_report(tmp_path, config, capsys):
 
     (run / "report.html").unlink()
     main(["report", str(run)])
-    assert "<svg" in (run / "report.html").read_text()
+    assert 'id="data"' in (run / "report.html").read_text()
 
     main(["follow", "--config", file, "--path", str(run / "path.yaml")])
     assert torch.load(run / "follow" / "weights.ckpt", weights_only=True)["state_dict"]
