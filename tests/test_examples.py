@@ -10,9 +10,9 @@ from lightning_opplan import OptimizationPath
 from tests.helpers.scripted import PROJECT
 
 FIELDS = {  # and what of them makes a short form
-    "image_resolution.py": {"epochs": 20},
-    "text_length.py": {"epochs": 20},
-    "tabular_batch.py": {"epochs": 20},
+    "image_resolution.py": {"epochs": 8},
+    "text_length.py": {"epochs": 8},
+    "tabular_batch.py": {"epochs": 8},
     "fine_tune_depth.py": {"longest": 2},
 }
 
