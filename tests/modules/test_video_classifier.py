@@ -33,7 +33,7 @@ def test_loss_is_the_sum_over_the_heads(tmp_path):
 
 
 def test_accuracies_equal_a_count_by_hand(tmp_path):
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # draws weights for which the example tells the three accuracies apart
     model = classifier()
     batches = [clips(5, 1), clips(4, 2)]
     (logged,) = quiet_trainer(tmp_path).validate(model, loader(*batches), verbose=False)
