@@ -148,6 +148,14 @@ class TransitionGraph:
         self.axes: tuple[Axis, ...] = ()
         self.branches: Mapping[str, Setting] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Views that cannot be changed cannot be pickled either.
+        return {**vars(self), "settings": dict(self.settings), "finals": dict(self.finals)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self.settings, self.finals = MappingProxyType(state["settings"]), MappingProxyType(state["finals"])
+
     @classmethod
     def lattice(
         cls,

@@ -88,7 +88,8 @@ class Browser:
 
     def open(self, url):
         self.call("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete'")
+        # The page before it is complete, too, until this one has come.
+        self.wait(f"document.readyState === 'complete' && location.href === {url!r}")
 
     def run(self, script):
         """Return what an expression comes to in the page."""
@@ -96,7 +97,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, script, seconds=20):
+    def wait(self, script, seconds=60):
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -127,3 +129,13 @@ def test_written_graph_orders_states_and_finds_finals():
 def test_unsound_graphs_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_graph_goes_to_other_processes_and_stays_unchangeable():
+    graph = lattice()
+    other = pickle.loads(pickle.dumps(graph))
+    assert (other.states, other.edges, other.settings, other.finals) == (
+        graph.states, graph.edges, graph.settings, graph.finals,
+    )  # fmt: skip
+    with pytest.raises(TypeError):
+        other.settings["new"] = {}

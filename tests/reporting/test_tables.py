@@ -1,5 +1,6 @@
 import csv
 import json
+import pickle
 import sys
 from dataclasses import replace
 
@@ -35,7 +36,7 @@ def folder(tmp_path):
 
 
 def test_result_is_loaded_with_rows_frames_and_figures(folder):
-    result = SearchResult.load(folder)
+    result = pickle.loads(pickle.dumps(SearchResult.load(folder)))  # as it goes to other ranks
     assert {row.child for row in result.states() for row in result.edges()} == {"warm", "cool", "cold"}
     frame = result.to_pandas()
     assert list(frame["child"]) == [row.child for row in result.edges()]
