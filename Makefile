@@ -18,7 +18,7 @@ check: static
 test: static .venv/.transformers
 	$(PYTEST_IN_TWO) -m "not (process or engine or transformers)"
 	$(PYTEST_IN_TWO) -m "process or engine"
-	$(WITH_TRANSFORMERS)/python -m pytest -m transformers
+	$(WITH_TRANSFORMERS)/python -m pytest -m "transformers and not process"
 
 static: .venv/.dev
 	$(BIN)/ruff check .
