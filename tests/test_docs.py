@@ -87,7 +87,7 @@ def run_results(page):
     for name, seed in (("mine", 0), ("other", 1)):
         tuner = toy.tuner(f"runs/{name}", seed=seed, max_epochs=6)
         tuner.search()
-    toy.tuner("runs/mine", max_epochs=6).grid(epochs=(2,))
+    toy.tuner("runs/mine", max_epochs=6).grid(epochs=(8,))
     in_parts(page, {})
     assert Path("graph.pdf").stat().st_size > 1000
 
