@@ -12,7 +12,7 @@ from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.planning.outcome import EdgeOutcome
-from lightning_opplan.tuner.edges.runs import RunName, begin, named
+from lightning_opplan.tuner.edges.runs import RunName, log_names, name_runs
 
 __all__ = ["SearchLog", "edge_run", "family_of"]
 
@@ -57,7 +57,7 @@ class SearchLog:
 
     def __enter__(self) -> "SearchLog":
         with self._open():
-            begin(self.loggers, self.run, self.folder)
+            log_names(self.loggers, self.run, self.folder)
         return self
 
     def log(self, outcomes: Sequence[EdgeOutcome]) -> None:
@@ -84,7 +84,7 @@ class SearchLog:
     def _open(self) -> Iterator[None]:
         """Open the run, and no longer than it takes: the loggers of edges in this process would write into it."""
         try:
-            named(self.loggers, self.run, self.folder)
+            name_runs(self.loggers, self.run, self.folder)
             yield
             finish_loggers(self.loggers)
         except Exception as error:

@@ -14,7 +14,7 @@ from lightning_opplan._lightning import name_run
 from lightning_opplan.files import file_name, write_json
 from lightning_opplan.planning.graph import Setting
 
-__all__ = ["NameRuns", "RunName", "begin", "named"]
+__all__ = ["NameRuns", "RunName", "log_names", "name_runs"]
 
 _RUNS = "runs.json"
 
@@ -36,7 +36,7 @@ class RunName:
     family: Path | None = None
 
 
-def named(loggers: Sequence[Logger], run: RunName, folder: Path) -> None:
+def name_runs(loggers: Sequence[Logger], run: RunName, folder: Path) -> None:
     """Give loggers the names that they were not given; a run that was interrupted goes on where that is possible.
 
     Args:
@@ -74,10 +74,10 @@ class NameRuns(Callback):
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            begin(trainer.loggers, self.run, self.folder, self.setting)
+            log_names(trainer.loggers, self.run, self.folder, self.setting)
 
 
-def begin(loggers: Sequence[Logger], run: RunName, folder: Path, setting: Setting | None = None) -> None:
+def log_names(loggers: Sequence[Logger], run: RunName, folder: Path, setting: Setting | None = None) -> None:
     """Log what runs are of, and keep which ones they are; on the first rank."""
     if not loggers:
         return

@@ -18,7 +18,7 @@ from lightning_opplan.tuner.edges.freshness import ensure_fresh
 from lightning_opplan.tuner.edges.job import Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import RIGHT_FORM, Experiment, Recipe
-from lightning_opplan.tuner.edges.runs import NameRuns, named
+from lightning_opplan.tuner.edges.runs import NameRuns, name_runs
 from lightning_opplan.tuner.edges.seeding import EpochSeed, derived_seed, seed_all
 from lightning_opplan.tuner.edges.stopping import Stopping
 
@@ -68,7 +68,7 @@ def train(
     remove_callbacks(trainer, lambda other: isinstance(other, KneeStopping) and other is not stopping)
     ensure_fresh(experiment, every)
     if training.run is not None:
-        named(trainer.loggers, training.run, training.folder.path)
+        name_runs(trainer.loggers, training.run, training.folder.path)
     trainer.accumulate_grad_batches *= training.accumulate
     ranks.adopt(trainer)
     quiet(trainer)
