@@ -4,20 +4,20 @@ BIN := .venv/bin
 DEMO_DIR ?= runs/demo
 # Above .venv and apart from it: where transformers is installed, every start of Lightning takes seconds longer.
 WITH_TRANSFORMERS := .venv/with-transformers/bin
-# Each of two test processes on a core of its own.
-PYTEST_IN_TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# Each test process on a core of its own.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py --dirpath $(DEMO_DIR)
 
 # What trains nothing or next to nothing: after every change.
 check: static
-	$(PYTEST_IN_TWO) -m "not (process or engine or compile or slow or transformers)"
+	$(PYTEST) -m "not (process or engine or compile or slow or transformers)"
 
 # Everything, as CI runs it.
 test: static .venv/.transformers
-	$(PYTEST_IN_TWO) -m "not (process or engine or transformers)"
-	$(PYTEST_IN_TWO) -m "process or engine"
+	$(PYTEST) -m "not (process or engine or transformers)"
+	$(PYTEST) -m "process or engine"
 	$(WITH_TRANSFORMERS)/python -m pytest -m "transformers and not process"
 
 static: .venv/.dev

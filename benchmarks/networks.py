@@ -158,7 +158,7 @@ def variants(options):
     return [
         variant
         for variant in found
-        if not (variant.bf16 and "bf16" in options.skip) and not (variant.compiled and "compiled" in options.skip)
+        if variant == PLAIN or not set(options.skip) & {"bf16" if variant.bf16 else "fp32", "compiled" * variant.compiled}
     ]
 
 
@@ -216,7 +216,7 @@ def write_formats(name, frames, size, options, console):
     device = memory_format.device_name(options.device)
     rows = []
     for bf16, compiled in product((False, True), repeat=2):
-        if (bf16 and "bf16" in options.skip) or (compiled and "compiled" in options.skip):
+        if set(options.skip) & {"bf16" if bf16 else "fp32", "compiled" * compiled}:
             continue
         first, last = (Runner(name, Variant(bf16, compiled, is_last), clips, labels) for is_last in (False, True))
         for mode, step in ("scoring", "forward"), ("training", "train"):
@@ -259,7 +259,7 @@ def main():
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", type=torch.device)
     parser.add_argument("--seconds", type=float, default=20.0, help="Time for the training steps of each variant.")
-    parser.add_argument("--skip", nargs="*", default=[], choices=["bf16", "compiled"])
+    parser.add_argument("--skip", nargs="*", default=[], choices=["fp32", "bf16", "compiled"])
     parser.add_argument("--checkpointing", action="store_true", help="Add variants with activation checkpointing.")
     parser.add_argument("--write", action="store_true", help="Measure the memory formats, and keep which is quicker.")
     options = parser.parse_args()

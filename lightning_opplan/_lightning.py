@@ -20,6 +20,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.optim.swa_utils import AveragedModel
 from typing_extensions import override
 
+from lightning_opplan.files import parse_yaml
+
 __all__ = [
     "OpenCLI",
     "add_callback",
@@ -284,8 +286,12 @@ class OpenCLI(LightningCLI):
         self.config[self.subcommand] = config
         # A training that resumes has saved its configuration before.
         self.save_config_kwargs = {**self.save_config_kwargs, "overwrite": True}
-        # Or checkpoints would hold the hyper-parameters of the configuration before.
-        self.__dict__.pop("config_dump", None)
+        # Or checkpoints would hold the hyper-parameters of the configuration before. What was parsed is valid, and to
+        # check it again, as LightningCLI would, takes longer than all else here.
+        dumped = self.parser.dump(
+            self.config, skip_link_targets=False, skip_none=False, skip_validation=True, format="yaml"
+        )
+        self.config_dump = parse_yaml(dumped)[self.subcommand]
         self.config_init = self.parser.instantiate_classes(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")

@@ -3,10 +3,11 @@
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from pydoc import locate
 from typing import Any, Final, Literal
@@ -88,6 +89,15 @@ def _settled(path: OptimizationPath, graph: TransitionGraph, taken: str | None) 
     return path.transferred(graph)
 
 
+def _only_command(words: ArgsType, commands: Container[str]) -> str | None:
+    """The one command that the words can have arguments of; ``None`` where it cannot be told."""
+    if isinstance(words, Mapping):
+        name = words.get("subcommand")
+        return name if set(words) == {"subcommand", name} else None
+    first = next(iter(sys.argv[1:] if words is None else words), None)
+    return first if first in commands else None  # before it, there may be a file with arguments of several
+
+
 class SaveConfigOfFit(SaveConfigCallback):
     """Saves the configuration of a fit alone: a second test in a folder must not fail over that of the first.
 
@@ -130,6 +140,8 @@ class OpplanCLI(OpenCLI):
         """What `test` measured of an ensemble."""
         self.predictions: list[Any] = []
         """What `predict` returned for an ensemble."""
+        words = signature(LightningCLI).bind_partial(*args, **kwargs).arguments.get("args")
+        self._command_alone = None if kwargs.get("parser_kwargs") else _only_command(words, self.subcommands())
         super().__init__(*args, **kwargs)
 
     @staticmethod
@@ -161,6 +173,8 @@ class OpplanCLI(OpenCLI):
 
     @override
     def command_parser(self, klass: type, subcommand: str, **options: Any) -> LightningArgumentParser:
+        if self._command_alone not in (None, subcommand):
+            return self.init_parser(**options)  # its arguments are not asked for, and take long to read off
         if subcommand in EXAMPLES:
             options["description"] = f"{options.get('description') or ''}\n{EXAMPLES[subcommand]}"
         if subcommand not in (*_WITHOUT_MODEL, *TOOLS):

@@ -133,8 +133,7 @@ def averaged(features: Tensor) -> Tensor:
 def scored(classifier: nn.Linear, features: Tensor) -> Tensor:
     """Score features ``(B, C)`` without rounding to bfloat16 under autocast, which would tie the top scores."""
     device = features.device.type
-    known = torch.amp.is_autocast_available(device)  # the meta device is not
-    with torch.autocast(device, enabled=False) if known else nullcontext():
+    with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):  # it has no autocast
         scores: Tensor = classifier(features.to(classifier.weight.dtype))
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
