@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 
 from lightning_opplan import OptimizationPath
-from lightning_opplan.cli import ConfigRecipe, main
+from lightning_opplan.cli import ConfigRecipe, OpplanCLI, main
 from lightning_opplan.paths import list_paths
 from tests.helpers.scripted import PROJECT
 from tests.helpers.trees import TEST, TRAIN, TREES
@@ -98,8 +99,9 @@ def words_for(tmp_path, name, write_video, *overlays):
     return [*words, "--trainer.limit_train_batches", "1"]
 
 
-def shortened(tmp_path, name, cli):
+def shortened(tmp_path, name, words):
     """A published path with an epoch for each of its states, as a file."""
+    cli = OpplanCLI(LightningModule, subclass_mode_model=True, run=False, args=words)
     path = OptimizationPath.load(name, graph=cli.plan_options().graph.build())
     steps = tuple(replace(step, epochs=1) for step in path.steps)
     file = tmp_path / f"{name}.yaml"
@@ -117,8 +119,7 @@ def test_a_published_path_is_followed_on_its_data_set_and_on_another(tmp_path, m
     own = name.partition("_from_")[0]
     for data in (own, OTHER.get(own, "kinetics400")):
         words = words_for(tmp_path, data, write_video)
-        cli = main(["fit", *words, *SHORT, "--trainer.default_root_dir", str(tmp_path / data)])
-        file = shortened(tmp_path, name, cli)
+        file = shortened(tmp_path, name, words)
         main(["follow", *words, "--path", file, "--plan.dirpath", f"runs/{data}", "--take_settings", "graph"])
         assert (tmp_path / "runs" / data / "follow" / "weights.ckpt").is_file()
 
@@ -132,7 +133,7 @@ def test_a_path_of_rgb_is_followed_on_flow(tmp_path, monkeypatch, write_video):
     cli = main(["fit", *words, *SHORT, "--trainer.default_root_dir", str(tmp_path)])
     assert cli.model.network.in_channels == 2
     assert next(iter(cli.datamodule.train_dataloader()))[0].shape[1] == 2
-    file = shortened(tmp_path, "kinetics400", cli)
+    file = shortened(tmp_path, "kinetics400", words)
     main(["follow", *words, "--path", file])
     config = str(tmp_path / "runs" / "flow" / "follow" / "config.yaml")
     cli = main(["test", "--config", config, "--ckpt_path", "runs/flow/follow/weights.ckpt"])
@@ -144,8 +145,7 @@ def test_two_steps(tmp_path, monkeypatch, write_video):
     """Kinetics-400 is followed, then HMDB51 planned from its weights, the classifiers apart."""
     monkeypatch.chdir(tmp_path)
     words = words_for(tmp_path, "kinetics400", write_video)
-    cli = main(["fit", *words, *SHORT, "--trainer.default_root_dir", str(tmp_path)])
-    main(["follow", *words, "--path", shortened(tmp_path, "kinetics400", cli)])
+    main(["follow", *words, "--path", shortened(tmp_path, "kinetics400", words)])
     graph = {"axes": [{"name": "rate", "settings": [{"model.learning_rate": 0.01}, {"model.learning_rate": 0.001}]}]}
     words = [*words_for(tmp_path, "hmdb51", write_video, "from_kinetics400"), "--trainer.max_epochs", "1"]
     words += ["--model.init_args.num_classes", "3", "--plan.graph", json.dumps({**graph, "branches": {}})]

@@ -83,13 +83,17 @@ def test_wrong_use_is_named(tmp_path, counted):
 def test_every_strategy_from_the_command_line(tmp_path, capsys):
     """A network on some of the demo's clips, an epoch each."""
     options = {"depths": [1, 1, 1, 1], "width": 8, "stem_size": 5, "min_size": 8}
+    clips = [{"data.clip_length": frames} for frames in (16, 32)]
+    rates = [{"model.learning_rate": rate} for rate in (0.01, 0.001)]
+    axes = [{"name": "clip", "settings": clips}, {"name": "rate", "settings": rates}]
+    graph = {"branches": {"uniform": {"data.sampling": "uniform"}}, "axes": axes}
     names = list(STRATEGIES)
     words = [
         "table", "networks", "--over", "[g_p3d_resnet50]", "--strategies", json.dumps(names),
         "--dirpath", "t", "--", "--config", str(PROJECT / "configs" / "demo_paper.yaml"),
         "--data.init_args.root", "videos", "--data.init_args.num_train", "4", "--data.init_args.num_test", "1",
         "--model.init_args.network_options", json.dumps(options), "--trainer.max_epochs", "1",
-        "--plan.graph.branches", json.dumps({"uniform": {"data.sampling": "uniform"}}), "--plan.grid.epochs", "[4]",
+        "--plan.graph", json.dumps(graph), "--plan.grid.epochs", "[4]",
     ]  # fmt: skip
     main(words)
     out = capsys.readouterr().out
