@@ -1,4 +1,4 @@
-.PHONY: demo check test static docs package clean
+.PHONY: demo check test lowest static docs package clean
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_DIR ?= runs/demo
@@ -25,6 +25,11 @@ static: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# With the oldest releases that are allowed, without what is optional; their warnings are theirs.
+lowest: .venv/.lowest
+	.venv/lowest/bin/python -m pytest -o filterwarnings=default --disable-warnings \
+		-m "not (process or engine or compile or slow)" tests/planning tests/callbacks tests/modules tests/cli/test_command_line.py
 
 docs: .venv/.dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
@@ -53,6 +58,12 @@ package: .venv/.dev
 	$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
 		> $$($(WITH_TRANSFORMERS)/python -c "import site; print(site.getsitepackages()[0])")/above.pth
 	$(WITH_TRANSFORMERS)/python -m pip install --quiet 'accelerate>=1.1' 'transformers>=5.0'
+	touch $@
+
+.venv/.lowest: .venv/.dev
+	$(BIN)/python -m uv venv --quiet --clear .venv/lowest
+	$(BIN)/python -m uv pip install --quiet --python .venv/lowest --resolution lowest-direct --editable '.[tensorboard]' \
+		'hypothesis>=6.100' 'pytest>=8.2' 'pytest-timeout>=2.3.1'
 	touch $@
 
 clean:

@@ -158,7 +158,8 @@ def variants(options):
     return [
         variant
         for variant in found
-        if variant == PLAIN or not set(options.skip) & {"bf16" if variant.bf16 else "fp32", "compiled" * variant.compiled}
+        if variant == PLAIN
+        or not set(options.skip) & {"bf16" if variant.bf16 else "fp32", "compiled" * variant.compiled}
     ]
 
 

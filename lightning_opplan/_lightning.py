@@ -272,6 +272,11 @@ class OpenCLI(LightningCLI):
         return parser.instantiate_classes(alone({key: value}))[key]
 
     @property
+    def parsers_of_commands(self) -> Mapping[str, LightningArgumentParser]:
+        """The parsers of all subcommands."""
+        return self._subcommand_parsers
+
+    @property
     def parser_of_command(self) -> LightningArgumentParser:
         """The parser of this subcommand."""
         return self._parser(self.subcommand)

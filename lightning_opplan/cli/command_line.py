@@ -21,6 +21,7 @@ import lightning_opplan.modules  # noqa: F401 - so that a config can name the cl
 from lightning_opplan._lightning import OpenCLI, add_callback
 from lightning_opplan.callbacks import ScoreWriter
 from lightning_opplan.cli.commands import Commands
+from lightning_opplan.cli.completion import Shell, completion_script
 from lightning_opplan.cli.help import DESCRIPTION, EXAMPLES, USAGE, HelpFormatter
 from lightning_opplan.cli.recipe import ConfigRecipe
 from lightning_opplan.cli.result_tables import ResultTable, add_table_arguments
@@ -68,8 +69,20 @@ from lightning_opplan.tuner.spec import SearchSpec
 
 __all__ = ["OpplanCLI"]
 
-_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", "report", "table", "cache", "flow")
-_WITHOUT_MODEL: Final = ("report", "table")
+_OWN_COMMANDS: Final = (
+    "plan",
+    "follow",
+    "deliver",
+    "control",
+    "grid",
+    "study",
+    "report",
+    "table",
+    "cache",
+    "flow",
+    "completion",
+)
+_WITHOUT_MODEL: Final = ("report", "table", "completion")
 _OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
 _WITH_ENSEMBLES: Final = ("test", "predict")
@@ -95,7 +108,8 @@ def _only_command(words: ArgsType, commands: Container[str]) -> str | None:
         name = words.get("subcommand")
         return name if set(words) == {"subcommand", name} else None
     first = next(iter(sys.argv[1:] if words is None else words), None)
-    return first if first in commands else None  # before it, there may be a file with arguments of several
+    # Before it, there may be a file with arguments of several; and this one completes those of all.
+    return first if first in commands and first != "completion" else None
 
 
 class SaveConfigOfFit(SaveConfigCallback):
@@ -203,6 +217,9 @@ class OpplanCLI(OpenCLI):
             return parser
         if subcommand == "table":
             add_table_arguments(parser)
+            return parser
+        if subcommand == "completion":
+            parser.add_argument("shell", type=Shell, help="The shell.")
             return parser
         self.add_all_arguments(parser)
         if subcommand == "deliver":
@@ -456,6 +473,10 @@ class OpplanCLI(OpenCLI):
         standard_console().print(table.table(values.metric))
         for file in table.write(values.metric):
             say(f"Table:   {file}")
+
+    def completion(self) -> None:
+        """Print the script by which a shell completes commands and options."""
+        print(completion_script("opplan", self.parsers_of_commands, self.value_of("shell")))
 
     def cache(self) -> None:
         """Write the decoded frames of all videos to `data.cache_dir`."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from lightning_opplan.cli.completion import Shell
 from lightning_opplan.data.flow import FlowMethod
 from lightning_opplan.planning.schedule import Anneal
 
@@ -66,6 +67,9 @@ class Commands:
 
     def table(self, kind: str) -> None:
         """Plan, and train by hand, over networks, splits or data sets, and join the results; started again, go on."""
+
+    def completion(self, shell: Shell) -> None:
+        """Print a script by which the shell completes commands and options."""
 
     def cache(
         self,

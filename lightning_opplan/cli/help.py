@@ -49,6 +49,7 @@ EXAMPLES: Final = {
         "\n  opplan export runs/mine --format parquet --out tables"
         "\n  opplan export runs/mine --format optuna --out study.log"
     ),
+    "completion": "\n  opplan completion bash > ~/.local/share/bash-completion/completions/opplan",
 }
 """What stands below the first line of a command's help."""
 

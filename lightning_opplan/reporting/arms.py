@@ -10,7 +10,7 @@ from rich.table import Table
 from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
-from lightning_opplan.reporting.figures import INK, OTHER, PATH, STYLE
+from lightning_opplan.reporting.figures import INK, OTHER, PATH, STYLE, Picture
 from lightning_opplan.wording import duration
 
 __all__ = ["arm_note", "arm_table", "arms_figure", "choice_sentences", "ordered_arms"]
@@ -114,7 +114,7 @@ def choice_sentences(search: Halving) -> list[str]:
 def arms_figure(search: Halving, *, monitor: str) -> Figure:
     """Draw the curves of all arms over one another, the best one above."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 3.6), layout="constrained")
+        figure = Picture(figsize=(8.4, 3.6), layout="constrained")
         axes = figure.add_subplot()
         best = search.best_so_far
         for edge in reversed(ordered_arms(search)):

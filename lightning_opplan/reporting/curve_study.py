@@ -18,7 +18,7 @@ from rich.table import Table
 from lightning_opplan.planning.curves import CurveFit, Family, fit_curve, num_parameters
 from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.reporting.curve_files import Curve
-from lightning_opplan.reporting.figures import OTHER, PATH, POINTS, STYLE
+from lightning_opplan.reporting.figures import OTHER, PATH, POINTS, STYLE, Picture
 
 __all__ = ["CurveStudy", "curves_figure", "study_curve", "study_tables"]
 
@@ -138,7 +138,7 @@ def _table_of_each(studies: Sequence[CurveStudy]) -> Table:
 def curves_figure(studies: Sequence[CurveStudy], *, family: Family = "exponential") -> Figure:
     """Draw all curves, scaled to [0, 1], the fit of one family, and their knees (Figure 2a)."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure = Picture(figsize=(6.4, 4.0), layout="constrained")
         axes = figure.add_subplot()
         faint = max(0.06, min(0.9, 6 / max(len(studies), 1)))
         for study in studies:

@@ -22,6 +22,7 @@ __all__ = [
     "PATH",
     "POINTS",
     "STYLE",
+    "Picture",
     "curve_figure",
     "draw_curve",
     "save_figure",
@@ -41,6 +42,15 @@ STYLE: Final[Any] = {
 }
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, also one that has not imported pyplot."""
+
+    def _repr_png_(self) -> bytes:  # what IPython asks for
+        stream = io.BytesIO()
+        _save(self, stream, "png", dpi=100)
+        return stream.getvalue()
+
+
 def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, is_chosen: bool) -> Figure:
     """Draw an edge's validation values, the fitted curve and the knee.
 
@@ -55,7 +65,7 @@ def curve_figure(outcome: EdgeOutcome, *, monitor: str, mode: Any, family: Any, 
         The figure.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6, 2.3), layout="constrained")
+        figure = Picture(figsize=(3.6, 2.3), layout="constrained")
         draw_curve(figure.add_subplot(), outcome, monitor=monitor, mode=mode, family=family, is_chosen=is_chosen)
     return figure
 
@@ -104,8 +114,8 @@ def save_figure(figure: Figure, file: Path) -> Path:
     return file
 
 
-def _save(figure: Figure, target: Any, kind: str) -> None:
+def _save(figure: Figure, target: Any, kind: str, *, dpi: float = 200) -> None:
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the browser that shows it may have the letter
-        figure.savefig(target, format=kind, metadata=dates.get(kind), dpi=200)
+        figure.savefig(target, format=kind, metadata=dates.get(kind), dpi=dpi)

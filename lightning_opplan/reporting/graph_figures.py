@@ -16,7 +16,7 @@ from lightning_opplan.planning.graph import START, Edge, TransitionGraph
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.search import Search
-from lightning_opplan.reporting.figures import FAINT, INK, OTHER, PATH, STYLE
+from lightning_opplan.reporting.figures import FAINT, INK, OTHER, PATH, STYLE, Picture
 from lightning_opplan.reporting.layout import (
     Places,
     base_of,
@@ -44,7 +44,7 @@ def graph_figure(search: Search, *, chosen: Collection[Edge]) -> Figure:
         The figure.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=_size(search.graph), layout="constrained")
+        figure = Picture(figsize=_size(search.graph), layout="constrained")
         _draw(figure.add_subplot(), search, chosen, "all")
     return figure
 
@@ -61,7 +61,7 @@ def procedure_figure(search: Search, *, chosen: Collection[Edge]) -> Figure:
     """
     width, height = _size(search.graph)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2 * width, 2 * height + 0.6), layout="constrained")
+        figure = Picture(figsize=(2 * width, 2 * height + 0.6), layout="constrained")
         for number, (title, shows) in enumerate(zip(_PANELS, ("graph", "edges", "path", "epochs"), strict=True), 1):
             axes = figure.add_subplot(2, 2, number)
             axes.set_title(f"({'abcd'[number - 1]}) {title}", loc="left", fontsize=10, color=INK)
@@ -80,7 +80,7 @@ def paths_figure(paths: Mapping[str, OptimizationPath]) -> Figure:
     """
     longest = max((path.total_epochs for path in paths.values()), default=1.0) or 1.0
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 1.2 * len(paths) + 0.7), layout="constrained")
+        figure = Picture(figsize=(9.5, 1.2 * len(paths) + 0.7), layout="constrained")
         axes = figure.add_subplot()
         for row, path in enumerate(paths.values()):
             left = 0.0

@@ -18,7 +18,7 @@ from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arms_figure
 from lightning_opplan.reporting.comparison import comparison_of
-from lightning_opplan.reporting.figures import INK, OTHER, PATH, POINTS, STYLE, draw_curve
+from lightning_opplan.reporting.figures import INK, OTHER, PATH, POINTS, STYLE, Picture, draw_curve
 from lightning_opplan.reporting.graph_figures import graph_figure, paths_figure
 from lightning_opplan.reporting.tested import tested_of
 
@@ -87,7 +87,7 @@ def plot_curves(source: Source, *, edges: Sequence[tuple[str, str]] | None = Non
     columns = min(num_columns, len(wanted))
     rows = math.ceil(len(wanted) / columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * columns, 2.6 * rows), layout="constrained")
+        figure = Picture(figsize=(3.6 * columns, 2.6 * rows), layout="constrained")
         for number, edge in enumerate(wanted, start=1):
             axes = figure.add_subplot(rows, columns, number)
             axes.set_title(str(edge), fontsize=9, color=PATH if edge in chosen else INK)
@@ -164,7 +164,7 @@ def plot_comparison(source: Source) -> Figure:
             "`control`, or test what was delivered."
         )
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 0.62 * len(rows) + 0.9), layout="constrained")
+        figure = Picture(figsize=(7.2, 0.62 * len(rows) + 0.9), layout="constrained")
         _draw_rows(figure.add_subplot(), rows, str(metric))
     return figure
 

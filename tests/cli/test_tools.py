@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,3 +104,22 @@ def test_families_are_compared_on_scaled_curves():
     study = study_curve(curve, KneeRule())
     assert all(0 < fit.rmse < 0.1 for fit in study.fits.values())
     assert study.fits["multi-exponential"].rmse <= study.fits["exponential"].rmse * 1.001
+
+
+def test_shell_completes_commands_and_options(tmp_path, capsys):
+    main(["completion", "bash"])
+    script = tmp_path / "completion"
+    script.write_text(capsys.readouterr().out)
+    assert script.stat().st_size < 1_000_000
+
+    def completed(*words):
+        line = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
+        line += f"; _shtab_opplan opplan '{words[-1]}' '{words[-2]}'; echo ${{COMPREPLY[@]}}"
+        return subprocess.run(
+            ["bash", "--norc", "-c", line], capture_output=True, text=True, check=True
+        ).stdout.split()
+
+    assert completed("opplan", "pl") == ["plan"]
+    assert completed("opplan", "plan", "--plan.dirp") == ["--plan.dirpath"]
+    assert completed("opplan", "fit", "--trainer.max_ep") == ["--trainer.max_epochs"]
+    assert completed("opplan", "export", "--f") == ["--format"]
