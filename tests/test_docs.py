@@ -36,7 +36,7 @@ WHOLE = {"docs/tutorial.md"}  # everything on it is run in order
 VIDEO = {
     "model": {
         "class_path": "lightning_opplan.VideoClassifier",
-        "init_args": {"network": "p3d_tiny", "num_classes": 2},
+        "init_args": {"network": "dg_p3d_tiny", "num_classes": 2},
     },
     "data": {"class_path": "lightning_opplan.VideoDataModule", "init_args": {"root": "videos"}},
     "plan": PLAN,
@@ -155,7 +155,7 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
     for step in ("before_instantiate_classes", "instantiate_classes", "_run_subcommand"):
         monkeypatch.setattr(OpplanCLI, step, lambda *_: None)
     for command in commands(page):
-        words = shlex.split(command, comments=True)
+        words = shlex.split(command.partition(" > ")[0], comments=True)
         if words[0] != "opplan":
             continue
         for index, word in enumerate(words[:-1]):

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.scripted import PROJECT
 
 SHORT = {
-    "01_knee_stopping": "SEEDS, MAX_EPOCHS, PATIENCE = range(1), 15, 2",
+    "01_knee_stopping": "SEEDS, MAX_EPOCHS, PATIENCE = range(2), 15, 2",
     "02_plan_a_classifier": "MAX_EPOCHS_PER_EDGE, BUDGET = 2, 12",
     "03_plan_on_videos": "VIDEOS, TESTED, BUDGET = 4, 1, 12",
 }

@@ -13,7 +13,7 @@ from pydoc import locate
 from typing import Any, Final, Literal
 
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from typing_extensions import override
 
@@ -343,9 +343,10 @@ class OpplanCLI(OpenCLI):
 
     def _command(self, subcommand: str, **files: Path) -> str:
         """Return a command as it can be typed here."""
-        script = Path(sys.argv[0])
-        is_script = script.suffix == ".py" and script.name != "__main__.py"
-        program = ["python", os.path.relpath(script)] if is_script else ["opplan"]
+        # A script that has classes of its own is the program; one that calls `main`, or a notebook, is not.
+        given = [self.class_given(name) for name in ("model", "data")]
+        is_program = type(self) is not OpplanCLI or given != [LightningModule, LightningDataModule]
+        program = ["python", os.path.relpath(sys.argv[0])] if is_program else ["opplan"]
         words = [word for name, file in files.items() for word in (f"--{name}", os.path.relpath(file))]
         return shlex.join([*program, subcommand, *words])
 

@@ -24,6 +24,8 @@ def main(args: list[str] | None = None) -> OpplanCLI:
     """
     # Lightning's own, on every call of it with newer versions of torch.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    # What is left of a notebook's or a script's own words is none of ours, and its processes need them.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
         # Without a class for data, as a model may have loaders of its own.
         return OpplanCLI(LightningModule, subclass_mode_model=True, args=args)
