@@ -150,7 +150,8 @@ def _announce(jobs: list[_Job], num_videos: int, num_processes: int) -> None:
     size, free = int(per_pixel * pixels), shutil.disk_usage(jobs[0].folder).free
     print(
         f"The flow of {len(jobs)} of {num_videos} videos is to be written to {jobs[0].folder}: {num_pairs:,} pairs, "
-        f"about {readable_size(size)} and {duration(seconds * pixels / num_processes)} in {num_processes} processes."
+        f"about {readable_size(size)} and {duration(seconds * pixels / num_processes)} in "
+        f"{num_processes} process{'' if num_processes == 1 else 'es'}."
     )
     if size > free:
         raise OSError(
@@ -159,21 +160,29 @@ def _announce(jobs: list[_Job], num_videos: int, num_processes: int) -> None:
 
 
 def _done(jobs: list[_Job], num_processes: int) -> Iterator[WrittenFlow | VideoError]:
-    """Do all jobs, in processes of their own."""
+    """Do all jobs, several at a time in processes of their own."""
     if not jobs:
         return
+    kind, weights = jobs[0].settings.method, jobs[0].weights
+    if num_processes == 1:
+        method = flow_method(kind, weights=weights)  # type: ignore[arg-type]
+        for job in jobs:
+            yield _extract(job, method)
+        return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=context, initializer=_prepare) as pool:
+    with ProcessPoolExecutor(num_processes, context, _prepare, (kind, weights)) as pool:
         try:
-            for future in as_completed([pool.submit(_extract, job) for job in jobs]):
+            for future in as_completed([pool.submit(_extract_there, job) for job in jobs]):
                 yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _prepare() -> None:
+def _prepare(kind: str, weights: str | None) -> None:
     """Use one thread, and end with the process that asks."""
+    global _METHOD
     torch.set_num_threads(1)
+    _METHOD = flow_method(kind, weights=weights)  # type: ignore[arg-type]
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -184,14 +193,17 @@ def _prepare() -> None:
     Thread(target=follow, daemon=True).start()
 
 
-def _extract(job: _Job) -> WrittenFlow | VideoError:
+def _extract_there(job: _Job) -> WrittenFlow | VideoError:
     """Write the flow of a video, in a process for that."""
-    global _METHOD
-    if _METHOD is None:
-        _METHOD = flow_method(job.settings.method, weights=job.weights)  # type: ignore[arg-type]
+    assert _METHOD is not None
+    return _extract(job, _METHOD)
+
+
+def _extract(job: _Job, method: Callable[..., Flow]) -> WrittenFlow | VideoError:
+    """Write the flow of a video."""
     try:
         num_frames = memory.frame_index(job.path).num_frames
-        return write_pairs(job.folder, job.name, _scaled(job, range(num_frames)), _METHOD, job.settings.bound)
+        return write_pairs(job.folder, job.name, _scaled(job, range(num_frames)), method, job.settings.bound)
     except VideoError as error:
         return error
 

@@ -32,13 +32,12 @@ def write_moving(file, num_frames, seed):
         container.mux(stream.encode(None))
 
 
-@pytest.fixture
-def words(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["opplan"])
+def written(tmp_path, each, num_frames):
+    """So many videos for each class and split, and the words of the command."""
     for split in ("train", "test"):
         for label in ("jump", "run"):
-            for number in range(3):
-                write_moving(tmp_path / "set" / split / label / f"{number}.mkv", 6, number)
+            for number in range(each):
+                write_moving(tmp_path / "set" / split / label / f"{number}.mkv", num_frames, number)
     return [
         "flow", "--config", str(PROJECT / "configs" / "demo.yaml"), "--data.class_path", "VideoDataModule",
         "--data.init_args.root", str(tmp_path / "set"), "--data.init_args.flow_dir", str(tmp_path / "flow"),
@@ -46,25 +45,37 @@ def words(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _no_words_of_pytest(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["opplan"])
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Four videos of four frames, in this process."""
+    return [*written(tmp_path, 1, 4), "--num_processes", "1"]
+
+
 def test_flow_is_announced_written_and_checked(tmp_path, words, capsys):
     main(words)
     out = capsys.readouterr().out
-    assert f"The flow of 12 of 12 videos is to be written to {tmp_path / 'flow'}: 60 pairs, about " in out
-    assert "The flow of 12 videos is in" in out
-    folder = tmp_path / "flow" / "test" / "run" / "1"
+    assert f"The flow of 4 of 4 videos is to be written to {tmp_path / 'flow'}: 12 pairs, about " in out
+    assert "The flow of 4 videos is in" in out
+    folder = tmp_path / "flow" / "test" / "run" / "0"
     assert sorted(file.name for file in folder.iterdir()) == sorted(
-        f"{a}_{n:05d}.jpg" for a in "xy" for n in range(1, 6)
+        f"{a}_{n:05d}.jpg" for a in "xy" for n in range(1, 4)
     )
-    right, down = (unquantised(np.array(Image.open(folder / f"{axis}_00003.jpg"))) for axis in "xy")
+    right, down = (unquantised(np.array(Image.open(folder / f"{axis}_00002.jpg"))) for axis in "xy")
     assert np.median(right) == pytest.approx(STEP, abs=0.2)
     assert np.median(down) == pytest.approx(0, abs=0.2)
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "flow").rglob("*.jpg")}
     main(words)
-    assert "The flow of 12 videos is in" in capsys.readouterr().out
+    assert "The flow of 4 videos is in" in capsys.readouterr().out
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "flow").rglob("*.jpg")}
 
 
-def test_a_kill_loses_at_most_the_videos_at_work(tmp_path, words, capsys):
+def test_a_kill_loses_at_most_the_videos_at_work(tmp_path, capsys):
+    words = written(tmp_path, 3, 6)
     command = [sys.executable, "-m", "lightning_opplan", *words]
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True) as process:
         lines = tmp_path / "flow" / "flow.jsonl"
@@ -132,4 +143,4 @@ def test_a_single_frame_has_no_flow(tmp_path, words, capsys):
     main([*words, "--data.init_args.on_error", "skip"])
     out = capsys.readouterr().out
     assert "Left out: " in out
-    assert "The flow of 12 videos is in" in out
+    assert "The flow of 4 videos is in" in out

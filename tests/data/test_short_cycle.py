@@ -51,8 +51,8 @@ def test_two_processes_have_clips_of_one_size_at_a_time(tmp_path, write_video):
         for number in range(18):
             write_video(tmp_path / "set" / label / f"{number}.mkv", num_frames=16)
     data = {
-        "root": "set", "clip_length": 16, "crop_size": 64, "short_side": [64, 72], "batch_size": 2, "short_cycle": True,
-        "val_size": 4, "eval_clip_length": 16,
+        "root": "set", "clip_length": 16, "crop_size": 64, "short_side": [64, 72], "batch_size": 2,
+        "short_cycle": True, "val_size": 4, "eval_clip_length": 16,
     }  # fmt: skip
     config = {
         "model": {
