@@ -155,12 +155,11 @@ def variants(options):
     found = [Variant(bf16, compiled, last) for bf16 in (False, True) for compiled in (False, True) for last in formats]
     if options.checkpointing:
         found += [Variant(bf16, False, True, checkpointing=True) for bf16 in (False, True)]
-    return [
-        variant
-        for variant in found
-        if variant == PLAIN
-        or not set(options.skip) & {"bf16" if variant.bf16 else "fp32", "compiled" * variant.compiled}
-    ]
+    return [variant for variant in found if variant == PLAIN or not is_skipped(variant, options)]
+
+
+def is_skipped(variant, options):
+    return ("bf16" if variant.bf16 else "fp32") in options.skip or (variant.compiled and "compiled" in options.skip)
 
 
 def figures(plain, runner, options):
@@ -217,9 +216,10 @@ def write_formats(name, frames, size, options, console):
     device = memory_format.device_name(options.device)
     rows = []
     for bf16, compiled in product((False, True), repeat=2):
-        if set(options.skip) & {"bf16" if bf16 else "fp32", "compiled" * compiled}:
+        both = [Variant(bf16, compiled, is_last) for is_last in (False, True)]
+        if is_skipped(both[0], options):
             continue
-        first, last = (Runner(name, Variant(bf16, compiled, is_last), clips, labels) for is_last in (False, True))
+        first, last = (Runner(name, variant, clips, labels) for variant in both)
         for mode, step in ("scoring", "forward"), ("training", "train"):
             _, ratio, turns = take_turns(first, last, step, options.seconds)
             rows.append(

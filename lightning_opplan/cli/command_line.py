@@ -69,20 +69,8 @@ from lightning_opplan.tuner.spec import SearchSpec
 
 __all__ = ["OpplanCLI"]
 
-_OWN_COMMANDS: Final = (
-    "plan",
-    "follow",
-    "deliver",
-    "control",
-    "grid",
-    "study",
-    "report",
-    "table",
-    "cache",
-    "flow",
-    "completion",
-)
 _WITHOUT_MODEL: Final = ("report", "table", "completion")
+_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", *_WITHOUT_MODEL, "cache", "flow")
 _OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
 _WITH_ENSEMBLES: Final = ("test", "predict")

@@ -182,7 +182,6 @@ def _prepare(kind: str, weights: str | None) -> None:
     """Use one thread, and end with the process that asks."""
     global _METHOD
     torch.set_num_threads(1)
-    _METHOD = flow_method(kind, weights=weights)  # type: ignore[arg-type]
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -191,6 +190,7 @@ def _prepare(kind: str, weights: str | None) -> None:
         os._exit(1)
 
     Thread(target=follow, daemon=True).start()
+    _METHOD = flow_method(kind, weights=weights)  # type: ignore[arg-type]
 
 
 def _extract_there(job: _Job) -> WrittenFlow | VideoError:
