@@ -30,9 +30,10 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
 
 from lightning_opplan.data.clips import ClipSpec, TrainingClips
-from lightning_opplan.data.decoding import build_index, decode_frames
+from lightning_opplan.data.decoding import decode_frames
 from lightning_opplan.data.frames.pixel_files import write_pixels
 from lightning_opplan.data.frames.sources import Source
+from lightning_opplan.data.indexing import build_index
 from lightning_opplan.data.lists import Video
 from lightning_opplan.data.sampling import clip_indices
 from lightning_opplan.data.transforms import scaled_size

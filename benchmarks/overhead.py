@@ -28,7 +28,7 @@ from lightning_opplan import Axis, KneeStopping, PathSearchTuner, TransitionGrap
 from lightning_opplan.planning.cost import schedule_bound
 from lightning_opplan.planning.options import ExecutorOptions
 from lightning_opplan.planning.search import Search
-from lightning_opplan.tuner.edges.training import hushed
+from lightning_opplan.tuner.edges.hush import hushed
 
 EPOCHS = 4
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from lightning_opplan.cli import ConfigRecipe, OpplanCLI, main
 from lightning_opplan.reporting.comparison import comparison_of
 from lightning_opplan.tuner.edges.checkpoints import load_weights
-from lightning_opplan.tuner.edges.training import hushed
+from lightning_opplan.tuner.edges.hush import hushed
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo_paper.yaml"
 

@@ -4,11 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from lightning_opplan.callbacks import FreezeBatchNorm, GrowingWeightAveraging, KneeStopping
-    from lightning_opplan.data import VideoDataModule
+    from lightning_opplan.callbacks import (
+        ExponentialWeightAveraging,
+        FreezeBatchNorm,
+        GrowingWeightAveraging,
+        KneeStopping,
+    )
+    from lightning_opplan.data import ImageDataModule, VideoDataModule
     from lightning_opplan.messages import OpplanError
     from lightning_opplan.models import get_model, list_models
-    from lightning_opplan.modules import VideoClassifier
+    from lightning_opplan.modules import ImageClassifier, VideoClassifier
     from lightning_opplan.planning.graph import Axis, Edge, TransitionGraph
     from lightning_opplan.planning.halving import Halving
     from lightning_opplan.planning.knee import KneeRule
@@ -52,9 +57,12 @@ __all__ = [
     "EdgeRow",
     "Ensemble",
     "ExecutorOptions",
+    "ExponentialWeightAveraging",
     "FreezeBatchNorm",
     "GrowingWeightAveraging",
     "Halving",
+    "ImageClassifier",
+    "ImageDataModule",
     "KneeRule",
     "KneeStopping",
     "OpplanError",
@@ -97,9 +105,12 @@ _PLACES: Final = {
     "EdgeRow": "planning.rows",
     "Ensemble": "tuner",
     "ExecutorOptions": "planning.options",
+    "ExponentialWeightAveraging": "callbacks",
     "FreezeBatchNorm": "callbacks",
     "GrowingWeightAveraging": "callbacks",
     "Halving": "planning.halving",
+    "ImageClassifier": "modules",
+    "ImageDataModule": "data",
     "KneeRule": "planning.knee",
     "KneeStopping": "callbacks",
     "OpplanError": "messages",

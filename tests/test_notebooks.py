@@ -1,6 +1,7 @@
 """The notebooks run in short form, and have been run in full."""
 
 import json
+import logging
 import sys
 
 import matplotlib as mpl
@@ -30,7 +31,8 @@ def test_all_notebooks_are_tested():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
-def test_notebook_runs(name, tmp_path, monkeypatch):
+def test_notebook_runs(name, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "lightning.pytorch")  # restored afterwards: notebooks quiet it
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["notebook"])
     names = {"__name__": "notebook"}

@@ -16,9 +16,10 @@ from typing_extensions import override
 
 from lightning_opplan._lightning import is_last_batch, logging_step, num_batches_done, state_key
 from lightning_opplan.callbacks.kept import KeptCheckpoints
+from lightning_opplan.callbacks.monitored import MonitoredMetric
 from lightning_opplan.callbacks.reasons import is_beyond, number, reason_to_stop
-from lightning_opplan.callbacks.saving import checkpoint_folder, tell_loggers
-from lightning_opplan.messages import checked_choice, checked_names, suggestion
+from lightning_opplan.callbacks.saving import checkpoint_folder, tell_loggers, tell_role
+from lightning_opplan.messages import checked_choice, checked_names
 from lightning_opplan.planning.curves import Mode, falls, sounds_lower
 from lightning_opplan.planning.knee import KneeDecision, KneeRule, Point
 
@@ -137,7 +138,7 @@ class KneeStopping(Checkpoint):
         self._points: list[Point] = []
         self._unsaved: float | None = None
         self._rates: list[float] | None = None
-        self._compared = False
+        self._metric = MonitoredMetric(self.monitor, is_strict=self.strict)
         self._decided: tuple[int, KneeDecision] | None = None
         self._best_model_path: str | None = None
 
@@ -216,7 +217,8 @@ class KneeStopping(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             self._reset(checkpoint_folder(trainer, self.dirpath))
-            self._warn_of_role(trainer)
+            if not self._owns_folder:
+                tell_role(trainer, self)
             if not self._is_mode_given and sounds_lower(self.monitor):
                 self._warn_once(
                     "mode",
@@ -243,8 +245,8 @@ class KneeStopping(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or _is_dry(trainer):
             return
-        logged, value = self._metric(trainer)
-        if not logged:
+        value = self._metric.read(trainer)
+        if value is None:
             return
         self._warn_of_changed_rate(trainer)
         epoch = self._epoch(trainer)
@@ -300,34 +302,6 @@ class KneeStopping(Checkpoint):
                 )
             # Without a stop by the rule someone may want to train on from the last epoch.
             self._kept.keep(trainer, {nearest} if decision.stop else {nearest, max(paths)})
-
-    def _metric(self, trainer: Trainer) -> tuple[bool, float]:
-        """The monitored metric on rank 0, and whether there is one; the same answer on all ranks."""
-        metric = trainer.callback_metrics.get(self.monitor)
-        message = None
-        if metric is None:
-            message = f"`monitor` must be a metric that validation logs, got {self.monitor!r}. " + suggestion(
-                self.monitor, trainer.callback_metrics, label="Logged metrics"
-            )
-        elif metric.numel() != 1:
-            message = f"`monitor` must be a single number, got {self.monitor!r} of shape {tuple(metric.shape)}."
-        own = math.nan if metric is None or message else float(metric)
-        # Rank 0 may be the only one that logs: what it found is settled before anything else is exchanged.
-        message, value = trainer.strategy.broadcast((message, own))
-        if message is not None:
-            if self.strict:
-                raise RuntimeError(message)
-            self._warn_once("missing", message)
-            return False, math.nan
-        if trainer.world_size > 1 and not self._compared:
-            self._compared = True
-            everywhere = trainer.strategy.all_gather(torch.tensor(own, device=trainer.strategy.root_device))
-            if not bool(torch.isclose(everywhere, everywhere.flatten()[0], rtol=1e-6, equal_nan=True).all()):
-                rank_zero_warn(
-                    f"{self.monitor!r} differs between processes; the first one's value decides. "
-                    "Log it with `sync_dist=True`, or as a torchmetrics object."
-                )
-        return True, float(value)
 
     def _epoch(self, trainer: Trainer) -> float:
         """How many epochs have been trained at this validation."""
@@ -393,22 +367,6 @@ class KneeStopping(Checkpoint):
         """The likeliest knees, and the last epoch, from which a resumed training goes on."""
         others = [epoch for epoch in decision.plausible if epoch != last]
         return {*(others if self.max_checkpoints is None else others[: self.max_checkpoints - 1]), last}
-
-    def _warn_of_role(self, trainer: Trainer) -> None:
-        """Say so if "best" is not the knee."""
-        first = trainer.checkpoint_callback
-        if first is None or first is self or self._owns_folder:
-            return
-        message = (
-            f'`ckpt_path="best"` means the best of {type(first).__name__}, the first checkpoint callback of the '
-            "Trainer, and not the knee: take `ckpt_path=stopping.best_model_path`."
-        )
-        # One that Lightning has added, as it did not see this one.
-        is_default = getattr(first, "monitor", None) is None and getattr(first, "save_last", None) is None
-        if is_default:
-            self._warn_once("role", message)
-        else:
-            rank_zero_info(message)
 
     def _warn_of_changed_rate(self, trainer: Trainer) -> None:
         rates = [float(group["lr"]) for optimizer in trainer.optimizers for group in optimizer.param_groups]

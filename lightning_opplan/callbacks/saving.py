@@ -10,10 +10,11 @@ from fsspec.implementations.local import LocalFileSystem
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 from lightning_opplan.files import PARTIAL, replacing
 
-__all__ = ["checkpoint_folder", "exists", "free_path", "save_checkpoint", "tell_loggers"]
+__all__ = ["checkpoint_folder", "exists", "free_path", "save_checkpoint", "tell_loggers", "tell_role"]
 
 
 def checkpoint_folder(trainer: Trainer, dirpath: str | os.PathLike[str] | None) -> str:
@@ -79,6 +80,20 @@ def tell_loggers(trainer: Trainer, callback: Checkpoint) -> None:
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             logger.after_save_checkpoint(proxy(callback))
+
+
+def tell_role(trainer: Trainer, callback: Checkpoint) -> None:
+    """Say so if ``ckpt_path="best"`` means another callback than this."""
+    first = trainer.checkpoint_callback
+    if first is None or first is callback:
+        return
+    message = (
+        f'`ckpt_path="best"` means the best of {type(first).__name__}, the first checkpoint callback of the '
+        "Trainer, and not the knee: take `ckpt_path=stopping.best_model_path`."
+    )
+    # One that Lightning has added, as it did not see this one, is nobody's wish.
+    is_default = getattr(first, "monitor", None) is None and getattr(first, "save_last", None) is None
+    (rank_zero_warn if is_default else rank_zero_info)(message)
 
 
 def _version(version: int | str | None) -> str:

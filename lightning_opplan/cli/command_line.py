@@ -21,15 +21,14 @@ import lightning_opplan.modules  # noqa: F401 - so that a config can name the cl
 from lightning_opplan._lightning import OpenCLI, add_callback
 from lightning_opplan.callbacks import ScoreWriter
 from lightning_opplan.cli.commands import Commands
-from lightning_opplan.cli.completion import Shell, completion_script
+from lightning_opplan.cli.folder_tools import show_tests
 from lightning_opplan.cli.help import DESCRIPTION, EXAMPLES, USAGE, HelpFormatter
 from lightning_opplan.cli.recipe import ConfigRecipe
-from lightning_opplan.cli.result_tables import ResultTable, add_table_arguments
 from lightning_opplan.cli.tools import TOOLS
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.cache_command import write_cache
 from lightning_opplan.data.flow_command import write_flow
-from lightning_opplan.files import file_name, local_folder, parse_yaml
+from lightning_opplan.files import local_folder, parse_yaml
 from lightning_opplan.planning.graph import TransitionGraph
 from lightning_opplan.planning.hand_tuned import hand_tuned_trainings
 from lightning_opplan.planning.journal import Journal
@@ -40,15 +39,8 @@ from lightning_opplan.reporting import (
     comparison_of,
     comparison_tables,
     cost_tables,
-    found_paths,
-    paths_table,
     say,
     standard_console,
-    tested_of,
-    tested_table,
-    verdict,
-    write_figures,
-    write_paths,
     write_report,
 )
 from lightning_opplan.tuner import (
@@ -69,8 +61,7 @@ from lightning_opplan.tuner.spec import SearchSpec
 
 __all__ = ["OpplanCLI"]
 
-_WITHOUT_MODEL: Final = ("report", "table", "completion")
-_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", *_WITHOUT_MODEL, "cache", "flow")
+_OWN_COMMANDS: Final = ("plan", "follow", "deliver", "control", "grid", "study", "cache", "flow")
 _OF_PLAN_ALONE: Final = ("plan", "deliver", "control", "grid", "study")
 """Commands whose arguments are those of the group ``plan`` and of the experiment."""
 _WITH_ENSEMBLES: Final = ("test", "predict")
@@ -151,7 +142,7 @@ class OpplanCLI(OpenCLI):
     def subcommands() -> dict[str, set[str]]:
         skipped = {"model", "datamodule"}
         own = dict.fromkeys(_OWN_COMMANDS, skipped)
-        return {**own, **{name: set() for name in (*_WITHOUT_MODEL, *TOOLS)}, **LightningCLI.subcommands()}
+        return {**own, **{name: set() for name in TOOLS}, **LightningCLI.subcommands()}
 
     @override
     def setup_parser(
@@ -179,9 +170,9 @@ class OpplanCLI(OpenCLI):
             return self.init_parser(**options)  # its arguments are not asked for, and take long to read off
         if subcommand in EXAMPLES:
             options["description"] = f"{options.get('description') or ''}\n{EXAMPLES[subcommand]}"
-        if subcommand not in (*_WITHOUT_MODEL, *TOOLS):
+        if subcommand not in TOOLS:
             options.setdefault("usage", USAGE)
-        if subcommand not in (*_OF_PLAN_ALONE, *_WITHOUT_MODEL, *TOOLS):
+        if subcommand not in (*_OF_PLAN_ALONE, *TOOLS):
             parser = super().command_parser(klass, subcommand, **options)
             if subcommand in _WITH_ENSEMBLES:
                 parser.add_argument("--ensemble", type=str | None, help="File of networks whose scores are averaged.")
@@ -194,20 +185,6 @@ class OpplanCLI(OpenCLI):
         parser = self.init_parser(**options)
         if subcommand in TOOLS:
             TOOLS[subcommand].add_arguments(parser)
-            return parser
-        if subcommand == "report":
-            parser.add_argument("dirpath", nargs="+", type=str, help="Folder of the search, or of several.")
-            parser.add_argument("--figures", type=str | None, help="Folder for every figure as a file of its own.")
-            parser.add_argument("--format", type=Literal["svg", "png", "pdf"], default="svg", help="Format of these.")
-            parser.add_argument(
-                "--out", type=str, default="paths.html", help="Of several searches: page, or figure, of their paths."
-            )
-            return parser
-        if subcommand == "table":
-            add_table_arguments(parser)
-            return parser
-        if subcommand == "completion":
-            parser.add_argument("shell", type=Shell, help="The shell.")
             return parser
         self.add_all_arguments(parser)
         if subcommand == "deliver":
@@ -237,7 +214,7 @@ class OpplanCLI(OpenCLI):
     @property
     @override
     def is_seeded(self) -> bool:
-        return self.subcommand not in (*_WITHOUT_MODEL, *TOOLS)
+        return self.subcommand not in TOOLS
 
     @override
     def instantiate_classes(self) -> None:
@@ -263,11 +240,20 @@ class OpplanCLI(OpenCLI):
         if subcommand in _OWN_COMMANDS:
             getattr(self, subcommand)()
         elif subcommand in TOOLS:
-            TOOLS[subcommand].run(self.config[subcommand])
+            TOOLS[subcommand].run(self.config[subcommand], self)
         elif self._is_of_ensemble(subcommand):
             self._score(subcommand)
         else:
             super().run_command(subcommand)
+
+    def main(self, words: list[str]) -> "OpplanCLI":
+        """Run another command line of this program."""
+        args, kwargs = self.given
+        own, sys.argv = sys.argv, sys.argv[:1]  # or LightningCLI warns of words in both places
+        try:
+            return type(self)(*args, **{**kwargs, "args": words})
+        finally:
+            sys.argv = own
 
     def plan(self) -> None:
         """Search for the best path; `result` holds it afterwards."""
@@ -338,16 +324,6 @@ class OpplanCLI(OpenCLI):
         words = [word for name, file in files.items() for word in (f"--{name}", os.path.relpath(file))]
         return shlex.join([*program, subcommand, *words])
 
-    def _show_tests(self, folder: Path) -> None:
-        """Print what was tested, and which was ahead, if anything was."""
-        plan, _ = Journal.of(folder).read()
-        rows = tested_of(folder) if plan.kind == "plan" else ()
-        if any(row.value is not None for row in rows):
-            standard_console().print(tested_table(rows))
-            sentence = verdict(rows, plan.mode)
-            if sentence is not None:
-                say(sentence)
-
     def _is_of_ensemble(self, subcommand: str | None) -> bool:
         return subcommand in _WITH_ENSEMBLES and self.value_of("ensemble") is not None
 
@@ -362,7 +338,7 @@ class OpplanCLI(OpenCLI):
         for folder in (plan, plan.parent):  # whose report has what was tested
             if self._is_first() and Journal.of(folder).file.is_file():
                 write_report(folder)
-                self._show_tests(folder)
+                show_tests(folder)
 
     def _tuner(self, options: PlanOptions) -> PathSearchTuner:
         return PathSearchTuner(
@@ -417,55 +393,6 @@ class OpplanCLI(OpenCLI):
         config = recipe.save(setting, folder / "config.yaml")
         say(f"Weights: {os.path.relpath(weights)}")
         say(f"Test:    {self._command('test', config=config, ckpt_path=weights)}")
-
-    def report(self) -> None:
-        """Make the report anew, and print what there is to compare; of several searches their paths, too."""
-        folders = [Path(folder) for folder in self.value_of("dirpath")]
-        for folder in folders:
-            file = write_report(folder)
-            if len(folders) == 1:
-                standard_console().print(comparison_tables(comparison_of(folder)))
-                self._show_tests(folder)
-            say(f"Report:  {file}")
-            if self.value_of("figures") is not None:
-                parts = [] if len(folders) == 1 else [file_name(str(folder))]
-                target = Path(self.value_of("figures"), *parts)
-                number = len(write_figures(folder, target, self.value_of("format")))
-                say(f"Figures: {number} in {target}")
-        if len(folders) > 1:
-            found = found_paths(folders)
-            standard_console().print(paths_table(found))
-            say(f"Paths:   {write_paths(found, self.value_of('out'))}")
-
-    def table(self) -> None:
-        """Fill a table of strategies over networks, splits or data sets."""
-
-        def run(words: list[str]) -> OpplanCLI:
-            args, kwargs = self.given
-            own, sys.argv = sys.argv, sys.argv[:1]  # or LightningCLI warns of words in both places
-            try:
-                return type(self)(*args, **{**kwargs, "args": words})
-            finally:
-                sys.argv = own
-
-        values = self.config["table"]
-        table = ResultTable(
-            values.kind,
-            values.over,
-            strategies=values.strategies,
-            seeds=values.seeds,
-            dirpath=local_folder(values.dirpath),
-            words=self.further,
-            main=run,
-        )
-        table.fill(say)
-        standard_console().print(table.table(values.metric))
-        for file in table.write(values.metric):
-            say(f"Table:   {file}")
-
-    def completion(self) -> None:
-        """Print the script by which a shell completes commands and options."""
-        print(completion_script("opplan", self.parsers_of_commands, self.value_of("shell")))
 
     def cache(self) -> None:
         """Write the decoded frames of all videos to `data.cache_dir`."""

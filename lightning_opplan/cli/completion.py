@@ -4,9 +4,13 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from jsonargparse import ArgumentParser as TypedParser
+from jsonargparse import Namespace
+
+from lightning_opplan.cli.tool import Program, Tool
 from lightning_opplan.messages import OpplanError
 
-__all__ = ["Shell", "completion_script"]
+__all__ = ["COMPLETION", "Shell", "completion_script"]
 
 _FILES: Final = ("ckpt_path", "config", "ensemble", "path")
 
@@ -45,3 +49,14 @@ def completion_script(program: str, parsers: Mapping[str, ArgumentParser], shell
                     added.complete = shtab.FILE  # type: ignore[attr-defined]
     script: str = shtab.complete(whole, shell=shell)
     return script
+
+
+def _add_completion(parser: TypedParser) -> None:
+    parser.add_argument("shell", type=Shell, help="The shell.")
+
+
+def _completion(values: Namespace, program: Program) -> None:
+    print(completion_script("opplan", program.parsers_of_commands, values.shell))
+
+
+COMPLETION: Final = Tool(_add_completion, _completion)

@@ -17,19 +17,21 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from rich import box
 from rich.table import Table
 
 from lightning_opplan.cli.recipe import ConfigRecipe
-from lightning_opplan.files import file_name, write_json, write_text
+from lightning_opplan.cli.tool import Program, Tool
+from lightning_opplan.files import file_name, local_folder, write_json, write_text
 from lightning_opplan.messages import checked_choice, suggestion
 from lightning_opplan.planning.journal import Journal
+from lightning_opplan.reporting import say, standard_console
 from lightning_opplan.reporting.comparison import spent
 from lightning_opplan.tuner.edges.checkpoints import load_weights
-from lightning_opplan.tuner.edges.training import hushed
+from lightning_opplan.tuner.edges.hush import hushed
 
-__all__ = ["STRATEGIES", "Cell", "ResultTable", "add_table_arguments", "tested_weights"]
+__all__ = ["STRATEGIES", "TABLE", "Cell", "ResultTable", "tested_weights"]
 
 _KINDS: Final[Mapping[str, str]] = {"networks": "--model.init_args.network", "splits": "--data.init_args.split"}
 """What an entry of the table is given as; one of ``"datasets"`` is a configuration file of its own."""
@@ -212,22 +214,6 @@ class ResultTable:
         return [*words, "--seed_everything", str(seed), "--plan.dirpath", str(self._folder(entry, seed))]
 
 
-def add_table_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of `opplan table` to a parser."""
-    parser.add_argument(
-        "kind",
-        type=Literal["networks", "splits", "datasets"],
-        help="What the rows of the table are. What follows -- goes to every command: --config and all.",
-    )
-    parser.add_argument("--over", type=list[str | int], required=True, help="Networks, splits, or configurations.")
-    parser.add_argument(
-        "--strategies", type=list[str], default=["plan", "cosine"], help=f"Columns, of {', '.join(STRATEGIES)}."
-    )
-    parser.add_argument("--seeds", type=list[int], default=[0], help="Seeds of each.")
-    parser.add_argument("--dirpath", type=str, default="runs/table", help="Folder of everything.")
-    parser.add_argument("--metric", type=str, default="test/top1", help="What of the test the table shows.")
-
-
 def written(values: Sequence[float]) -> str:
     """Write a mean with its standard error, if there is one."""
     if len(values) == 1:
@@ -306,3 +292,37 @@ def _spread(table: ResultTable) -> str:
     if len(table.seeds) > 1:
         return f"mean ± standard error over {len(table.seeds)} seeds"
     return "of the mean ± standard error over the rows" if len(table.entries) > 1 else "one training"
+
+
+def _add_table(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "kind",
+        type=Literal["networks", "splits", "datasets"],
+        help="What the rows of the table are. What follows -- goes to every command: --config and all.",
+    )
+    parser.add_argument("--over", type=list[str | int], required=True, help="Networks, splits, or configurations.")
+    parser.add_argument(
+        "--strategies", type=list[str], default=["plan", "cosine"], help=f"Columns, of {', '.join(STRATEGIES)}."
+    )
+    parser.add_argument("--seeds", type=list[int], default=[0], help="Seeds of each.")
+    parser.add_argument("--dirpath", type=str, default="runs/table", help="Folder of everything.")
+    parser.add_argument("--metric", type=str, default="test/top1", help="What of the test the table shows.")
+
+
+def _table(values: Namespace, program: Program) -> None:
+    table = ResultTable(
+        values.kind,
+        values.over,
+        strategies=values.strategies,
+        seeds=values.seeds,
+        dirpath=local_folder(values.dirpath),
+        words=program.further,
+        main=program.main,
+    )
+    table.fill(say)
+    standard_console().print(table.table(values.metric))
+    for file in table.write(values.metric):
+        say(f"Table:   {file}")
+
+
+TABLE: Final = Tool(_add_table, _table)

@@ -1,7 +1,5 @@
-"""Subcommands that need neither a model nor data: their arguments, and what they do."""
+"""The subcommands that need neither a model nor data; here are those that need no search either."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,33 +8,24 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from lightning_opplan.files import file_name, local_folder
+from lightning_opplan.cli.completion import COMPLETION
+from lightning_opplan.cli.folder_tools import EXPORT, REPORT, WATCH
+from lightning_opplan.cli.result_tables import TABLE
+from lightning_opplan.cli.tool import Program, Tool
+from lightning_opplan.files import file_name
 from lightning_opplan.messages import suggestion
 from lightning_opplan.models import list_models
 from lightning_opplan.models.counting import network_cost
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.knee import KneeRule
 from lightning_opplan.planning.outcome import EdgeOutcome
-from lightning_opplan.reporting import say, standard_console, watch, write_optuna, write_tables
+from lightning_opplan.reporting import say, standard_console
 from lightning_opplan.reporting.curve_files import read_curves
 from lightning_opplan.reporting.curve_study import CurveStudy, curves_figure, study_curve, study_tables
 from lightning_opplan.reporting.figures import curve_figure, save_figure
 from lightning_opplan.scores import Scores, best_weights, fused
 
-__all__ = ["TOOLS", "Tool"]
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A subcommand.
-
-    Attributes:
-        add_arguments: Adds its arguments to a parser.
-        run: Does it, with the values of the arguments.
-    """
-
-    add_arguments: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], None]
+__all__ = ["TOOLS"]
 
 
 def _add_networks(parser: ArgumentParser) -> None:
@@ -48,7 +37,7 @@ def _add_networks(parser: ArgumentParser) -> None:
     parser.add_argument("--views", type=int, default=30, help="Views of a video in a test: clips times crops.")
 
 
-def _networks(values: Namespace) -> None:
+def _networks(values: Namespace, _: Program) -> None:
     names = list_models(values.pattern)
     if not names:
         raise ValueError(
@@ -84,7 +73,7 @@ def _add_curves(parser: ArgumentParser) -> None:
     parser.add_argument("--format", type=Literal["svg", "png", "pdf"], default="svg", help="Format of these.")
 
 
-def _curves(values: Namespace) -> None:
+def _curves(values: Namespace, _: Program) -> None:
     rule = KneeRule(patience=values.patience, rule=values.rule)
     curves = read_curves(values.files, metric=values.metric, mode=values.mode)
     studies = [study for study in (study_curve(curve, rule) for curve in curves) if study is not None]
@@ -124,7 +113,7 @@ def _add_fuse(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str | None, help="File for the fusion (.npz).")
 
 
-def _fuse(values: Namespace) -> None:
+def _fuse(values: Namespace, _: Program) -> None:
     members = [Scores.load(file) for file in values.files]
     weights = values.weights
     if values.validation is not None:
@@ -148,46 +137,14 @@ def _fuse(values: Namespace) -> None:
         say(f"Scores:  {fusion.save(values.out)}")
 
 
-def _add_watch(parser: ArgumentParser) -> None:
-    parser.add_argument("dirpath", type=str, help="Folder of the search, wherever that runs.")
-    parser.add_argument("--port", type=int, default=0, help="Port to listen at; by default one that is free.")
-
-
-def _watch(values: Namespace) -> None:
-    watch(local_folder(values.dirpath), port=values.port, say=say)
-
-
-def _add_export(parser: ArgumentParser) -> None:
-    parser.add_argument("dirpath", type=str, help="Folder of the search.")
-    parser.add_argument(
-        "--format",
-        type=Literal["csv", "json", "parquet", "optuna"],
-        default="csv",
-        help="Tables of edges, states and curves, or a study of Optuna.",
-    )
-    parser.add_argument(
-        "--out",
-        type=str | None,
-        help="Folder of the files, or file or URL of the study; by default `export` in dirpath.",
-    )
-
-
-def _export(values: Namespace) -> None:
-    dirpath = local_folder(values.dirpath)
-    if values.format == "optuna":
-        target = dirpath / "export" / "optuna.log" if values.out is None else values.out
-        study = write_optuna(dirpath, target)
-        say(f"Study:   {study.study_name}, {len(study.trials)} trials, in {target}")
-        return
-    for file in write_tables(dirpath, values.out or dirpath / "export", values.format):
-        say(f"Table:   {file}")
-
-
 TOOLS: Final = {
-    "watch": Tool(_add_watch, _watch),
-    "export": Tool(_add_export, _export),
+    "report": REPORT,
+    "watch": WATCH,
+    "export": EXPORT,
+    "table": TABLE,
     "networks": Tool(_add_networks, _networks),
     "curves": Tool(_add_curves, _curves),
     "fuse": Tool(_add_fuse, _fuse),
+    "completion": COMPLETION,
 }
 """The subcommands by name."""

@@ -7,13 +7,13 @@ from typing import Final
 from torch import Tensor
 from tqdm import tqdm
 
-from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.flow import Modality
 from lightning_opplan.data.frames import memory
 from lightning_opplan.data.frames.pixel_files import PixelCache, write_pixels
 from lightning_opplan.data.lists import first_names
 from lightning_opplan.data.module import VideoDataModule
 from lightning_opplan.data.transforms import resize_short_side, scaled_size
+from lightning_opplan.data.video_files import VideoError
 from lightning_opplan.wording import readable_size
 
 __all__ = ["write_cache"]

@@ -9,12 +9,12 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.flow import FLOW_MEAN, FLOW_STD
 from lightning_opplan.data.frames.sources import Source, take
 from lightning_opplan.data.lists import Video
 from lightning_opplan.data.sampling import Offset, Sampling, ShortVideo, clip_indices, spaced_offset
 from lightning_opplan.data.transforms import Augmentation, centre_crop, normalise, resize_short_side, three_crops
+from lightning_opplan.data.video_files import VideoError
 from lightning_opplan.inputs import IMAGENET_MEAN, IMAGENET_STD, Shape
 
 __all__ = ["BrokenVideos", "ClipSpec", "EvaluationClips", "TestViews", "TrainingClips"]

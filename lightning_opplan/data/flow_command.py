@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.flow import BOUND, Flow, FlowMethod, flow_method, quantised
 from lightning_opplan.data.flow_files import FlowFiles, FlowSettings, WrittenFlow, write_pairs
 from lightning_opplan.data.frames import memory
 from lightning_opplan.data.lists import first_names, flow_folder
 from lightning_opplan.data.module import VideoDataModule
 from lightning_opplan.data.transforms import resize_short_side
+from lightning_opplan.data.video_files import VideoError
 from lightning_opplan.wording import duration, readable_size
 
 __all__ = ["write_flow"]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.flow import Flow, quantised
+from lightning_opplan.data.video_files import VideoError
 from lightning_opplan.files import PARTIAL, write_json
 
 __all__ = ["FlowFiles", "FlowSettings", "WrittenFlow", "write_pairs"]

@@ -14,8 +14,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lightning_opplan.data.deadline import progress
-from lightning_opplan.data.decoding import FrameIndex, VideoError
 from lightning_opplan.data.flow import Modality
+from lightning_opplan.data.indexing import FrameIndex
+from lightning_opplan.data.video_files import VideoError
 
 __all__ = ["index_pictures", "read_pictures"]
 

@@ -1,25 +1,23 @@
 """The data module for video classification."""
 
-import hashlib
-import json
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from typing_extensions import override
 
-from lightning_opplan.data.clips import ClipSpec, EvaluationClips, TestViews, TrainingClips
+from lightning_opplan.data.asked_clips import AskedClips
+from lightning_opplan.data.clips import EvaluationClips, TestViews, TrainingClips
 from lightning_opplan.data.datasets import read_dataset
 from lightning_opplan.data.flow import Modality
 from lightning_opplan.data.frames import memory
-from lightning_opplan.data.frames.index_database import cache_folder
 from lightning_opplan.data.frames.pixel_files import PixelCache
 from lightning_opplan.data.frames.sources import Decoder, Source
 from lightning_opplan.data.lists import (
@@ -33,16 +31,13 @@ from lightning_opplan.data.lists import (
     read_csv,
     read_folders,
 )
-from lightning_opplan.data.sampling import SEGMENT_LENGTH, Sampling, ShortVideo
+from lightning_opplan.data.sampling import Sampling, ShortVideo
 from lightning_opplan.data.short_cycle import LARGEST_BATCH, SHORT_CYCLE, ShortCycleBatches
-from lightning_opplan.data.splits import internal_split, load_split, save_split
+from lightning_opplan.data.splits import kept_split
 from lightning_opplan.inputs import Preprocessing, Shape
 from lightning_opplan.messages import checked_choice
 
 __all__ = ["VideoDataModule"]
-
-_OF_PAPER: Final = Preprocessing(crop_size=224, short_side=256, clip_length=16)
-_LARGEST_SIDE: Final = 340 / 256  # of the smallest one
 
 Loader = DataLoader[tuple[Tensor, int]]
 T = TypeVar("T")
@@ -183,7 +178,7 @@ class VideoDataModule(LightningDataModule):
         self.flow_dir = flow_dir
         self.source = Source(cache_dir=cache_dir, decoder=decoder, modality=modality)
 
-        self._asked = _Asked(
+        self._asked = AskedClips(
             sampling=sampling, short_video=short_video, flip=flip, clip_length=clip_length,
             eval_clip_length=eval_clip_length, frame_stride=frame_stride, eval_frame_stride=eval_frame_stride,
             short_side=short_side, crop_size=crop_size, test_crop_size=test_crop_size, mean=mean, std=std,
@@ -330,24 +325,8 @@ class VideoDataModule(LightningDataModule):
         if "val" in splits or not train:
             return dict(splits)
         size = self.val_size if self.val_size is not None else len(splits.get("test", ())) or 0.2
-        names, labels = [video.name for video in train], [video.label for video in train]
-        groups = [video.group or video.name for video in train]  # a video that is listed twice is on one side, too
-        if self.val_file is not None:
-            file = Path(self.val_file)
-        else:
-            recipe = json.dumps([names, labels, groups, size, self.split_seed])
-            file = cache_folder() / "splits" / f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.txt"
-        if file.exists():
-            kept, cut = load_split(file, names)
-        else:
-            kept, cut = internal_split(labels, groups, size=size, seed=self.split_seed)
-            try:
-                save_split(file, [names[index] for index in cut])
-            except OSError as error:
-                if self.val_file is not None:
-                    raise
-                rank_zero_warn(f"The internal validation set is not kept: {error}.")
-            rank_zero_info(f"Internal validation set: {len(cut)} of {len(train)} training videos, see {file}")
+        file = None if self.val_file is None else Path(self.val_file)
+        kept, cut = kept_split(train, size=size, seed=self.split_seed, file=file)
         if 2 * len(cut) > len(train) and not self.train_on_validation:
             why = "as many as there are for the test" if self.val_size is None else "as `val_size` says"
             rank_zero_warn(
@@ -408,60 +387,4 @@ class VideoDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             **options,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """How clips were asked for; ``None`` leaves it to the network."""
-
-    sampling: Sampling
-    short_video: ShortVideo
-    flip: bool
-    clip_length: int | None
-    eval_clip_length: int | None
-    frame_stride: int
-    eval_frame_stride: int | None
-    short_side: tuple[int, int] | None
-    crop_size: int | None
-    test_crop_size: int | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-
-    def specs(self, source: Source, network: Preprocessing | None = None) -> tuple[ClipSpec, ClipSpec, ClipSpec]:
-        """Return how clips are cut for training, validation and test.
-
-        Args:
-            source: Where frames come from.
-            network: What the network was made for, if it says so.
-
-        Raises:
-            ValueError: If lengths or sizes do not go together.
-        """
-        default = network or _OF_PAPER
-        length = self.clip_length or default.clip_length or 16
-        size = self.crop_size or default.crop_size
-        smallest = default.short_side if network is None else round(default.short_side * size / default.crop_size)
-        sides = self.short_side or (smallest, round(smallest * _LARGEST_SIDE))
-        if not size <= sides[0] <= sides[1]:
-            raise ValueError(f"`short_side` must be a range in px of at least `crop_size` ({size}), got {sides!r}.")
-        eval_length, test_size = self.eval_clip_length or length, self.test_crop_size or size
-        for argument, each in {"clip_length": length, "eval_clip_length": eval_length}.items():
-            if self.sampling == "uniform" and each % SEGMENT_LENGTH:
-                raise ValueError(
-                    f"`{argument}` must be a multiple of {SEGMENT_LENGTH} for uniform sampling, got {each}."
-                )
-
-        def spec(length: int, stride: int, size: int, sides: tuple[int, int]) -> ClipSpec:
-            return ClipSpec(
-                sampling=self.sampling, clip_length=length, frame_stride=stride, short_video=self.short_video,
-                crop_size=size, short_side=sides, flip=self.flip, source=source,
-                mean=tuple(self.mean or default.mean), std=tuple(self.std or default.std),
-            )  # fmt: skip
-
-        stride = self.eval_frame_stride or self.frame_stride
-        return (
-            spec(length, self.frame_stride, size, sides),
-            spec(eval_length, stride, size, sides),
-            spec(eval_length, stride, test_size, (test_size, test_size)),
         )

@@ -1,15 +1,57 @@
 """Cut an internal validation set from a training set (section 5.1), and keep it."""
 
+import hashlib
 import heapq
+import json
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
-from lightning_opplan.data.lists import first_names
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
+
+from lightning_opplan.data.frames.index_database import cache_folder
+from lightning_opplan.data.lists import Video, first_names
 from lightning_opplan.files import replacing
 
-__all__ = ["internal_split", "load_split", "save_split"]
+__all__ = ["internal_split", "kept_split", "load_split", "save_split"]
+
+
+def kept_split(
+    train: Sequence[Video], *, size: float, seed: int, file: Path | None = None
+) -> tuple[list[int], list[int]]:
+    """Split a training set as it was split before, or split it and keep how.
+
+    Args:
+        train: The videos. One that is listed twice is on one side, too.
+        size: As of `internal_split`.
+        seed: As of `internal_split`.
+        file: File that keeps it, by default one in the user's cache folder. Only that may be impossible to write.
+
+    Returns:
+        Indices for training and for validation, ascending.
+
+    Raises:
+        ValueError: If the file is of another training set, or `size` leaves nothing on one side.
+        OSError: If `file` is given and cannot be written.
+    """
+    names, labels = [video.name for video in train], [video.label for video in train]
+    groups = [video.group or video.name for video in train]
+    is_given = file is not None
+    if file is None:
+        recipe = json.dumps([names, labels, groups, size, seed])
+        file = cache_folder() / "splits" / f"{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.txt"
+    if file.exists():
+        return load_split(file, names)
+    kept, cut = internal_split(labels, groups, size=size, seed=seed)
+    try:
+        save_split(file, [names[index] for index in cut])
+    except OSError as error:
+        if is_given:
+            raise
+        rank_zero_warn(f"The internal validation set is not kept: {error}.")
+    rank_zero_info(f"Internal validation set: {len(cut)} of {len(train)} training videos, see {file}")
+    return kept, cut
 
 
 def internal_split(

@@ -5,8 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_opplan.data.decoding import FrameIndex, VideoError, decode_frames
+from lightning_opplan.data.decoding import decode_frames
+from lightning_opplan.data.indexing import FrameIndex
 from lightning_opplan.data.transforms import scaled_size
+from lightning_opplan.data.video_files import VideoError
 
 __all__ = ["decode_frames_torchcodec"]
 

@@ -136,6 +136,8 @@ class TransitionGraph:
         self._check_reachable()
         if finals is None:
             finals = {state: state for state in order[1:] if not self._children[state]}
+        if not isinstance(finals, Mapping):
+            raise ValueError(f"`finals` must name a state for each branch, as in {{'': 'last'}}, got {finals!r}.")
         for branch, final in finals.items():
             if final not in settings:
                 raise ValueError(

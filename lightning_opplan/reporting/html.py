@@ -32,6 +32,9 @@ from lightning_opplan.wording import duration
 
 __all__ = ["Page", "page_of", "write_report"]
 
+_SCRIPT: Final = ("entries", "curves", "graph", "arms", "table", "enlarged", "page")
+"""Parts of the script that draws the data, in this order; what somebody has written reaches the page as text."""
+
 _MOST_IN_PANELS: Final = 40  # edges that can still be told apart in a quarter of the page
 
 
@@ -51,7 +54,9 @@ class Page:
 
     def html(self) -> str:
         """Return the page as one file."""
-        script = files("lightning_opplan.reporting").joinpath("report.js").read_text(encoding="utf-8")
+        folder = files("lightning_opplan.reporting").joinpath("script")
+        parts = "\n".join(folder.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPT)
+        script = f'"use strict";\n(() => {{\n{parts}}})();\n'
         # The browser runs this script and no other, whatever a name in the data tries.
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         content = {"title": self.title, "script": Markup(script), "digest": digest}

@@ -33,8 +33,8 @@ from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.standings import Unit
 from lightning_opplan.reporting import write_report
 from lightning_opplan.reporting.tested import ensemble_files
+from lightning_opplan.tuner.edges.hush import hushed
 from lightning_opplan.tuner.edges.ranks import Ranks
-from lightning_opplan.tuner.edges.training import hushed
 from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.estimate import measure_state
 from lightning_opplan.tuner.executors.placement import runs_here

@@ -17,9 +17,10 @@ from lightning_opplan.planning.graph import Setting
 from lightning_opplan.reporting.tested import results_file
 from lightning_opplan.tuner.edges.answers import answering
 from lightning_opplan.tuner.edges.checkpoints import load_weights
+from lightning_opplan.tuner.edges.hush import hushed
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
-from lightning_opplan.tuner.edges.training import hushed, quiet
+from lightning_opplan.tuner.edges.training import quiet
 
 __all__ = ["Ensemble", "EnsembleMember", "predict_ensemble", "score_ensemble"]
 

@@ -31,9 +31,10 @@ from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import is_rate
 from lightning_opplan.tuner.disk import peak_disk
 from lightning_opplan.tuner.edges.freshness import ensure_fresh
+from lightning_opplan.tuner.edges.hush import hushed
 from lightning_opplan.tuner.edges.meter import Meter
 from lightning_opplan.tuner.edges.recipe import Recipe
-from lightning_opplan.tuner.edges.training import fit, hushed, quiet
+from lightning_opplan.tuner.edges.training import fit, quiet
 from lightning_opplan.tuner.executors.placement import share_of_devices
 from lightning_opplan.tuner.spec import Planned, SearchSpec
 

@@ -20,12 +20,13 @@ from lightning_opplan.reporting import FollowDisplay
 from lightning_opplan.tuner.edges.checkpoints import save_weights
 from lightning_opplan.tuner.edges.fixed import ForEpochs
 from lightning_opplan.tuner.edges.folder import TrainingFolder
+from lightning_opplan.tuner.edges.hush import hushed
 from lightning_opplan.tuner.edges.job import Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.runs import RunName
 from lightning_opplan.tuner.edges.seeding import derived_seed
-from lightning_opplan.tuner.edges.training import hushed, train
+from lightning_opplan.tuner.edges.training import train
 from lightning_opplan.tuner.search_log import family_of
 
 __all__ = ["follow_path"]

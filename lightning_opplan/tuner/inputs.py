@@ -1,6 +1,7 @@
 """Whether the networks of all states take what their data give, before the first epoch."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lightning_opplan.planning.graph import TransitionGraph
@@ -20,8 +21,10 @@ def check_inputs(recipe: Recipe, graph: TransitionGraph) -> None:
     Raises:
         ValueError: If some states are refused; it says all of them, and why.
     """
-    if all(is_rate(key) for setting in graph.settings.values() for key in setting):
-        return  # building a model may take long
+    keys = {key for setting in graph.settings.values() for key in setting}
+    # Building a model may take long, so first it is seen whether there is anything to look at, or anybody to look.
+    if all(map(is_rate, keys)) or (not any(key.endswith("class_path") for key in keys) and _cannot_look(recipe)):
+        return
     models: dict[str, Any] = {}
     data: dict[str, Any] = {}
     refused: dict[str, list[str]] = {}
@@ -47,6 +50,13 @@ def check_inputs(recipe: Recipe, graph: TransitionGraph) -> None:
         said = " ".join(f"{', '.join(states)}: {reason}" for reason, states in refused.items())
         count = sum(map(len, refused.values()))
         raise ValueError(f"{count} of the {len(graph.states) - 1} states cannot be trained. {said}")
+
+
+def _cannot_look(recipe: Recipe) -> bool:
+    model = next(iter(recipe.code()))
+    while isinstance(model, partial):
+        model = model.func
+    return isinstance(model, type) and not hasattr(model, "check_data")
 
 
 def _key(setting: Mapping[str, Any]) -> str:

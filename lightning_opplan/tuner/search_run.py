@@ -24,11 +24,12 @@ from lightning_opplan.reporting.tested import results_file
 from lightning_opplan.tuner.disk import disk_sentence, peak_disk, weights_size
 from lightning_opplan.tuner.doubts import warnings_of
 from lightning_opplan.tuner.edges.edge import EpochListener, run_edge
+from lightning_opplan.tuner.edges.hush import hushed
 from lightning_opplan.tuner.edges.job import ArmJob, EdgeJob, Training
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.seeding import derived_seed
 from lightning_opplan.tuner.edges.store import EdgeFolders
-from lightning_opplan.tuner.edges.training import hushed, notices
+from lightning_opplan.tuner.edges.training import notices
 from lightning_opplan.tuner.ensemble import Ensemble, EnsembleMember
 from lightning_opplan.tuner.executors.lock import FileLock
 from lightning_opplan.tuner.executors.placement import Placement, place, runs_here

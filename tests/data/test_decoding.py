@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from lightning_opplan.data import decoding
-from lightning_opplan.data.decoding import VideoError, build_index, decode_frames
+from lightning_opplan.data.decoding import decode_frames
+from lightning_opplan.data.indexing import build_index
+from lightning_opplan.data.video_files import VideoError
 
 
 def test_frames_are_exact_and_in_order(tmp_path, write_video):
@@ -135,8 +137,8 @@ def test_only_what_is_needed_is_decoded(tmp_path, write_video, monkeypatch):
     file = write_video(tmp_path / "v.mp4", num_frames=60)  # a key frame every six
     index = build_index(file)
     read = []
-    packets = decoding._packets
-    monkeypatch.setattr(decoding, "_packets", lambda *a: (read.append(p) or p for p in packets(*a)))
+    packets = decoding.packets_of
+    monkeypatch.setattr(decoding, "packets_of", lambda *a: (read.append(p) or p for p in packets(*a)))
     assert [int(frame.unique()) for frame in decode_frames(file, [57, 3], index=index)] == [57, 3]
     assert len(read) <= 16
 

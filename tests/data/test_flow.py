@@ -5,11 +5,11 @@ from PIL import Image
 
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.clips import TrainingClips
-from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.flow import BOUND, FLOW_MEAN, FLOW_STD, flow_method, quantised, tv_l1, unquantised
 from lightning_opplan.data.frames import memory
 from lightning_opplan.data.images import index_pictures, read_pictures
 from lightning_opplan.data.transforms import mirrored
+from lightning_opplan.data.video_files import VideoError
 
 
 def read_flo(file):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.images import index_pictures, read_pictures
+from lightning_opplan.data.video_files import VideoError
 
 
 @pytest.fixture

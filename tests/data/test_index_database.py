@@ -3,9 +3,9 @@ import sqlite3
 import numpy as np
 import pytest
 
-from lightning_opplan.data.decoding import FrameIndex
 from lightning_opplan.data.frames import memory
 from lightning_opplan.data.frames.index_database import IndexCache, cache_folder
+from lightning_opplan.data.indexing import FrameIndex
 
 KEY = ("/a/b.mp4", 1, 2)
 

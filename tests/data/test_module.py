@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from lightning_opplan import VideoDataModule
 from lightning_opplan.data.cache_command import write_cache
 from lightning_opplan.data.clips import BrokenVideos
-from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.frames import memory
+from lightning_opplan.data.video_files import VideoError
 
 
 @pytest.fixture

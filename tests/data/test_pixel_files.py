@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_opplan.data.decoding import VideoError
 from lightning_opplan.data.frames import pixel_files
 from lightning_opplan.data.frames.pixel_files import PixelCache, write_pixels
+from lightning_opplan.data.video_files import VideoError
 from tests.helpers import forked
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_opplan.data.decoding import VideoError, build_index, decode_frames
+from lightning_opplan.data.decoding import decode_frames
+from lightning_opplan.data.indexing import build_index
+from lightning_opplan.data.video_files import VideoError
 
 
 def write(file, num_frames=60, size=(48, 32), codec="mpeg4", rate=25, container=None):

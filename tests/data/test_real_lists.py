@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from lightning_opplan.data import VideoDataModule
-from lightning_opplan.data.decoding import FrameIndex, VideoError
 from lightning_opplan.data.frames.index_database import IndexCache
 from lightning_opplan.data.images import index_pictures
+from lightning_opplan.data.indexing import FrameIndex
 from lightning_opplan.data.lists import read_csv, read_folders
 from lightning_opplan.data.texts import csv_rows, read_text
+from lightning_opplan.data.video_files import VideoError
 
 
 def listed(folder, text, encoding="utf-8"):

@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from lightning_opplan.data.decoding import FrameIndex, Times
+from lightning_opplan.data.indexing import FrameIndex
+from lightning_opplan.data.video_files import Times
 
 __all__ = ["FileKey", "IndexCache", "cache_folder"]
 

@@ -11,11 +11,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lightning_opplan.data import deadline
-from lightning_opplan.data.decoding import FrameIndex, Pictures, VideoError, build_index, decode_frames
+from lightning_opplan.data.decoding import decode_frames
 from lightning_opplan.data.flow import Modality
 from lightning_opplan.data.frames.index_database import FileKey, IndexCache, cache_folder
 from lightning_opplan.data.images import index_pictures, read_pictures
+from lightning_opplan.data.indexing import FrameIndex, build_index
 from lightning_opplan.data.torchcodec_decoding import decode_frames_torchcodec
+from lightning_opplan.data.video_files import Pictures, VideoError
 
 T = TypeVar("T")
 

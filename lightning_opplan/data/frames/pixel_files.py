@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from lightning_opplan.data.decoding import Pictures, VideoError
+from lightning_opplan.data.video_files import Pictures, VideoError
 from lightning_opplan.files import write_json
 
 __all__ = ["CachedVideo", "PixelCache", "write_pixels"]

@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_opplan.data.decoding import Pictures
 from lightning_opplan.data.flow import Modality
 from lightning_opplan.data.frames import memory
 from lightning_opplan.data.frames.pixel_files import PixelCache
 from lightning_opplan.data.lists import Video
+from lightning_opplan.data.video_files import Pictures
 
 __all__ = ["Decoder", "Source", "take"]
 

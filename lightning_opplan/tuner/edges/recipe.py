@@ -60,7 +60,7 @@ class Recipe(Protocol):
         """Return what the results depend on beside the settings and the code, as plain values."""
 
     def code(self) -> Iterable[Any]:
-        """Return the functions and classes that the results depend on."""
+        """Return the functions and classes that the results depend on, that of the model first."""
 
     def values_of(self, keys: Iterable[str]) -> Setting:
         """Return what the configuration itself has for some keys, as far as it is known."""

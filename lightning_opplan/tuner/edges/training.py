@@ -1,9 +1,7 @@
 """One training: a fresh Trainer, model and data, some weights to begin with, and a resume after any interruption."""
 
-import logging
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -22,7 +20,7 @@ from lightning_opplan.tuner.edges.runs import NameRuns, name_runs
 from lightning_opplan.tuner.edges.seeding import EpochSeed, derived_seed, seed_all
 from lightning_opplan.tuner.edges.stopping import Stopping
 
-__all__ = ["fit", "hushed", "notices", "quiet", "train"]
+__all__ = ["fit", "notices", "quiet", "train"]
 
 
 def train(
@@ -113,20 +111,6 @@ def notices(trainer: Trainer) -> list[str]:
     ending = [type(callback).__name__ for callback in callbacks if isinstance(callback, EarlyStopping | Timer)]
     sentences += [f"The Trainer's own `{name}` may end edges before their knee; leave it out." for name in ending]
     return sentences
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """Keep Lightning from announcing every Trainer; its warnings still come through."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(max(logger.level, logging.WARNING))
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _check_model(model: LightningModule) -> None:

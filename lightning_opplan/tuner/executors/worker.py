@@ -24,10 +24,10 @@ import lightning_opplan.modules  # noqa: F401
 from lightning_opplan.messages import is_of_package
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.tuner.edges.edge import run_edge
+from lightning_opplan.tuner.edges.hush import hushed
 from lightning_opplan.tuner.edges.job import EdgeJob
 from lightning_opplan.tuner.edges.ranks import Ranks, die_with_parent
 from lightning_opplan.tuner.edges.recipe import Recipe
-from lightning_opplan.tuner.edges.training import hushed
 from lightning_opplan.tuner.executors.lock import FileLock
 
 __all__ = ["EdgeFailure", "work"]
