@@ -1,6 +1,7 @@
 """What a search, its delivery, the control and the grid came to on the test set, side by side."""
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Tested:
         metric: The metric; ``None`` as long as nothing was tested.
         value: Of the averaged scores.
         members: Of each member alone.
+        num_samples: Samples of the test, where that was counted.
         cost: What it took in all, the search included where it needs one.
         file: The ensemble to be tested.
     """
@@ -41,6 +43,7 @@ class Tested:
     metric: str | None
     value: float | None
     members: tuple[float, ...]
+    num_samples: int | None
     cost: Spent
     file: Path
 
@@ -88,8 +91,10 @@ def tested_table(rows: tuple[Tested, ...]) -> Table:
         title="On the test set", box=box.SIMPLE_HEAD, title_style="bold", title_justify="left", pad_edge=False
     )
     table.add_column("", no_wrap=True)
-    for name in (metric, "members alone", "epochs", "samples", "device time"):
-        table.add_column(name, justify="right")
+    table.add_column(metric, justify="right", no_wrap=True)
+    for name in ("members alone", "epochs", "samples", "device\ntime"):
+        # Where there are 80 columns, the members' range has a line of its own.
+        table.add_column(name, justify="right", min_width=len("(0.0000–0.0000)") if name == "members alone" else None)
     for row in rows:
         value = "not tested" if row.value is None else f"{row.value:.4f}"
         samples = "" if row.cost.samples is None else in_thousands(row.cost.samples)
@@ -98,7 +103,10 @@ def tested_table(rows: tuple[Tested, ...]) -> Table:
 
 
 def verdict(rows: tuple[Tested, ...], mode: str) -> str | None:
-    """Say in one sentence whether planning was worth it; ``None`` as long as one of the two was not tested."""
+    """Say in one sentence whether planning was worth it; ``None`` as long as one of the two was not tested.
+
+    What is less than a standard error of the test counts as level.
+    """
     sign = 1.0 if mode == "max" else -1.0
     controls = [row for row in rows if row.role == _CONTROL and row.value is not None]
     planned = [row for row in rows if row.role == _DELIVERED and row.value is not None]
@@ -110,11 +118,28 @@ def verdict(rows: tuple[Tested, ...], mode: str) -> str | None:
     assert control.value is not None
     figures = f"{ours.title.capitalize()} {ours.value:.4f}, {control.title} {control.value:.4f} ({ours.metric})"
     ahead = sign * (ours.value - control.value)
+    error = _error(ours, control) if mode == "max" else None
+    if ahead and error is not None and abs(ahead) < error:
+        return (
+            f"Planning and its control are level, as far as {ours.num_samples} test samples can tell (± {error:.4f}): "
+            f"{figures}."
+        )
     if ahead < 0:
         return f"The control is ahead: without any search the same cost came to more. {figures}."
     if ahead == 0:
         return f"Planning and its control are level: {figures}."
     return f"Planning is ahead of its control: {figures}."
+
+
+def _error(one: Tested, other: Tested) -> float | None:
+    """Standard error of the difference of two shares of as many samples; ``None`` where they can be none.
+
+    Of a mean of values from 0 to 1 on each sample, such as accuracies are, it is an upper bound.
+    """
+    values = [one.value, other.value]
+    if not one.num_samples or any(value is None or not 0 <= value <= 1 for value in values):
+        return None
+    return math.sqrt(sum(value * (1 - value) for value in values if value is not None) / one.num_samples)
 
 
 def _controls(plan: PlanRecord, folder: Path) -> tuple[Tested, ...]:
@@ -143,6 +168,7 @@ def _row(plan: PlanRecord, role: str, title: str, file: Path, taken: list[EdgeOu
         metric=metric,
         value=None if metric is None else found["ensemble"][metric],
         members=() if metric is None else tuple(each[metric] for each in found["members"].values()),
+        num_samples=found.get("num_samples"),
         cost=spent_on(taken),
         file=file,
     )

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import torch
 import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_opplan.files import dump_yaml, parse_yaml, write_json, write_text
 from lightning_opplan.messages import checked_names
@@ -18,6 +20,7 @@ from lightning_opplan.reporting.tested import results_file
 from lightning_opplan.tuner.edges.answers import answering
 from lightning_opplan.tuner.edges.checkpoints import load_weights
 from lightning_opplan.tuner.edges.hush import hushed
+from lightning_opplan.tuner.edges.meter import size_of
 from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.training import quiet
@@ -118,7 +121,7 @@ def score_ensemble(
         progress: Is told what happens.
 
     Returns:
-        ``ensemble``, the metrics of the mean, and ``members``, those of each by its name.
+        ``ensemble``, the metrics of the mean; ``members``, those of each by its name; ``num_samples`` of the test.
 
     Raises:
         ValueError: If the members' scores cannot be averaged.
@@ -140,7 +143,11 @@ def score_ensemble(
                 fused = _merged(_run(ensemble.members[0], recipe, ranks, file.parent, mean, "test"))
             if progress is not None and ranks.is_first:
                 progress(f"all {len(members)}, averaged: {_sentence(fused)}")
-        found = {"ensemble": dict(fused), "members": {name: dict(metrics) for name, metrics in members.items()}}
+        found = {
+            "ensemble": dict(fused),
+            "members": {name: dict(metrics) for name, metrics in members.items()},
+            "num_samples": mean.counter.num_samples,
+        }
         ranks.decide(lambda: write_json(results_file(file), found))
     return found
 
@@ -171,7 +178,7 @@ def predict_ensemble(file: str | os.PathLike[str], recipe: Recipe) -> list[Any]:
 
 
 def _run(member: EnsembleMember, recipe: Recipe, ranks: Ranks, folder: Path, mean: "_Mean", stage: str) -> Any:
-    experiment = recipe.build(member.setting, callbacks=[], folder=str(folder))
+    experiment = recipe.build(member.setting, callbacks=[mean.counter], folder=str(folder))
     ranks.adopt(experiment.trainer)
     quiet(experiment.trainer)
     load_weights(experiment.model, str(member.weights))
@@ -181,10 +188,27 @@ def _run(member: EnsembleMember, recipe: Recipe, ranks: Ranks, folder: Path, mea
         return experiment.trainer.predict(experiment.model, experiment.data)
 
 
+class _Counter(Callback):
+    """Count the samples of a test, on all devices together."""
+
+    num_samples = 0
+
+    @override
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.num_samples = 0
+
+    @override
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.num_samples += size_of(batch)[0] * trainer.world_size
+
+
 class _Mean:
     """Sums up what modules return when they are called, call by call, and then returns the mean in their place."""
 
     def __init__(self) -> None:
+        self.counter = _Counter()
         self._sums: list[Tensor] = []
         self._taken = 0
         self._name: str | None = None

@@ -39,6 +39,7 @@ function drawGraph(parent, mode, scale) {
   const layers = ["lines", "texts", "places"].map(() => add(image, "g"));
   const rank = { path: 3, running: 2, interrupted: 2, best: 1 };
   const order = arcs.map((_, i) => i).sort((a, b) => (rank[data.edges[arcs[a][2]].s] || 0) - (rank[data.edges[arcs[b][2]].s] || 0));
+  const labelled = [];
   for (const i of order) {
     const at = arcs[i][2], entry = data.edges[at], curve = curves[i];
     let kind = mode === "graph" ? "" : entry.s;
@@ -48,16 +49,22 @@ function drawGraph(parent, mode, scale) {
     const head = { path: "path", best: "best", running: "running", interrupted: "running", paused: "running" }[kind] || "faint";
     add(layers[0], "path", { class: `arc ${kind}`, d: curve.path, "marker-end": `url(#head-${mode}-${head})`, "data-at": at });
     if (mode !== "graph" && mode !== "path" && isKnown(entry.n) && (!isDense || ["path", "running"].includes(kind))) {
-      const text = add(layers[1], "text", { class: `worth ${kind}`, x: curve.middle[0], y: curve.middle[1] - 1, "data-at": at });
-      const value = entry.s === "diverged" ? "diverged" : isKnown(entry.v) ? number(entry.v, 3) : isKnown(entry.l) ? number(entry.l, 3) : "…";
-      add(text, "tspan", { x: curve.middle[0] }, value);
-      const count = entry.s === "running" ? `epoch ${epochs(entry.n)}` : `× ${epochs(entry.k)}`;
-      add(text, "tspan", { x: curve.middle[0], dy: 11 }, count);
+      labelled.push([curve, entry, kind, at]);
     }
     if (mode === "all") {
       const touch = add(layers[0], "path", { class: "arc touch", d: curve.path, "data-at": at });
       add(touch, "title", {}, `${titleOf(entry)}: ${sentence(entry)}`);
     }
+  }
+  const taken = states.map((_, i) => [[xs[i], ys[i]], boxes[i]]);
+  for (const [curve, entry, kind, at] of labelled.reverse()) { // the most telling ones have the first choice
+    const [x, y] = freePlace(curve, taken);
+    taken.push([[x, y + 4], LABEL]);
+    const text = add(layers[1], "text", { class: `worth ${kind}`, x, y: y - 1, "data-at": at });
+    const value = entry.s === "diverged" ? "diverged" : isKnown(entry.v) ? number(entry.v, 3) : isKnown(entry.l) ? number(entry.l, 3) : "…";
+    add(text, "tspan", { x }, value);
+    const count = entry.s === "running" ? `epoch ${epochs(entry.n)}` : `× ${epochs(entry.k)}`;
+    add(text, "tspan", { x, dy: 11 }, count);
   }
   states.forEach((state, i) => {
     if (mode === "epochs" && !state.p) return;
@@ -108,7 +115,25 @@ function arcPath(from, to, bend, one, other) {
   while (b > 0.5 && isIn(at(b), to, other, 3)) b -= 0.01;
   const through = [0, 1].map((k) => (1 - a) * (1 - b) * from[k] + ((1 - a) * b + a * (1 - b)) * control[k] + a * b * to[k]);
   const point = (each) => `${each[0].toFixed(1)} ${each[1].toFixed(1)}`;
-  return { path: `M${point(at(a))}Q${point(through)} ${point(at(b))}`, middle: at((a + b) / 2) };
+  return { path: `M${point(at(a))}Q${point(through)} ${point(at(b))}`, middle: at((a + b) / 2), at: (share) => at(a + share * (b - a)) };
+}
+
+const LABEL = [38, 24]; // width and height of a value over its epochs
+
+// The place along an edge, as near to its middle as can be, where a label overlaps nothing, or else the least.
+function freePlace(curve, taken) {
+  let best = null, least = Infinity;
+  for (const share of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74]) {
+    const [x, y] = curve.at(share);
+    let overlap = 0;
+    for (const [[otherX, otherY], box] of taken) {
+      const wide = (LABEL[0] + box[0]) / 2 - Math.abs(x - otherX), high = (LABEL[1] + box[1]) / 2 - Math.abs(y + 4 - otherY);
+      if (wide > 0 && high > 0) overlap += wide * high;
+    }
+    if (overlap < least) { least = overlap; best = [x, y]; }
+    if (!overlap) break;
+  }
+  return best;
 }
 
 function renewGraph() {

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-__all__ = ["Meter", "Spent", "tensors_of"]
+__all__ = ["Meter", "Spent", "size_of", "tensors_of"]
 
 
 class Spent(NamedTuple):
@@ -55,7 +55,7 @@ class Meter(Callback):
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        samples, frames = _size(batch)
+        samples, frames = size_of(batch)
         self._samples += samples
         self._frames += frames
 
@@ -67,7 +67,7 @@ class Meter(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._validated[dataloader_idx] = self._validated.get(dataloader_idx, 0) + _size(batch)[0]
+        self._validated[dataloader_idx] = self._validated.get(dataloader_idx, 0) + size_of(batch)[0]
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -83,8 +83,8 @@ class Meter(Callback):
         self._validated = dict(state_dict.get("validated", {}))
 
 
-def _size(batch: Any) -> tuple[int, int]:
-    """Samples of a batch, and frames of its clips."""
+def size_of(batch: Any) -> tuple[int, int]:
+    """Return the samples of a batch, and the frames of its clips."""
     tensors = list(tensors_of(batch))
     clips = next((tensor for tensor in tensors if tensor.ndim == 5), None)  # (B, C, T, H, W)
     if clips is not None:
