@@ -22,3 +22,5 @@ default_role = "code"  # names in docstrings stand in single backticks
 html_theme = "furo"
 html_title = f"lightning-opplan {release}"
 html_theme_options = {"top_of_page_buttons": []}
+html_static_path = ["_static"]
+html_js_files = ["accessible.js"]
