@@ -18,7 +18,7 @@ check: static
 test: static .venv/.transformers
 	$(PYTEST) -m "not (process or engine or transformers)"
 	$(PYTEST) -m "process or engine"
-	$(WITH_TRANSFORMERS)/python -m pytest -m "transformers and not process"
+	$(WITH_TRANSFORMERS)/python -m pytest -m transformers
 
 static: .venv/.dev
 	$(BIN)/ruff check .

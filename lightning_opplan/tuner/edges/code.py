@@ -3,10 +3,12 @@
 import ast
 import hashlib
 import inspect
+import sys
 import sysconfig
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from inspect import ismodule
 from pathlib import Path
 from types import CodeType
@@ -14,7 +16,6 @@ from typing import Any
 
 __all__ = ["code_hashes", "described"]
 
-_INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -62,7 +63,15 @@ def _is_of_user(each: Any) -> bool:
         file = Path(inspect.getfile(each)).resolve()
     except (TypeError, OSError):
         return False
-    return not any(file.is_relative_to(folder) for folder in (*_INSTALLED, _PACKAGE))
+    return not any(file.is_relative_to(folder) for folder in (*_installed(tuple(sys.path)), _PACKAGE))
+
+
+@cache
+def _installed(search_path: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the folders of what is installed, wherever it is: a cluster has its packages on PYTHONPATH, too."""
+    named = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    found = [Path(entry) for entry in search_path if any(Path(entry).glob("*.dist-info"))]
+    return tuple({folder.resolve(): None for folder in (*named, *found)})
 
 
 def _hash(each: Any) -> str | None:

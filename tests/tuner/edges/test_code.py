@@ -1,0 +1,16 @@
+import sys
+
+import pytest
+
+from lightning_opplan.tuner.edges.code import code_hashes
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_packages_on_the_path_are_installed_wherever_they_lie(tmp_path, monkeypatch, is_installed):
+    name = f"of_a_cluster_{is_installed}"
+    (tmp_path / f"{name}.py").write_text("class Network:\n    def forward(self, x):\n        return x\n")
+    if is_installed:
+        (tmp_path / "of_a_cluster-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__(name)
+    assert set(code_hashes([sys.modules[name].Network])) == (set() if is_installed else {f"{name}.Network"})
