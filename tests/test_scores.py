@@ -161,7 +161,7 @@ def test_fusion_by_the_command(scored, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["opplan"])
     monkeypatch.chdir(folder)
     names = ["consecutive-test.npz", "uniform-test.npz"]
-    main(["fuse", *names, "--validation", '["consecutive-val.npz", "uniform-val.npz"]', "--out", "fused.npz"])
+    main(["fuse", *names, "--validation", "consecutive-val.npz", "uniform-val.npz", "--out", "fused.npz"])
     out = capsys.readouterr().out
     assert "fused" in out
     assert "top-1" in out

@@ -22,12 +22,13 @@ from rich import box
 from rich.table import Table
 
 from lightning_opplan.cli.recipe import ConfigRecipe
-from lightning_opplan.cli.tool import Program, Tool
+from lightning_opplan.cli.tool import Program, Tool, add_list, flat
 from lightning_opplan.files import file_name, local_folder, write_json, write_text
 from lightning_opplan.messages import checked_choice, suggestion
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.reporting import say, standard_console
 from lightning_opplan.reporting.comparison import spent
+from lightning_opplan.reporting.costs import hours_of
 from lightning_opplan.tuner.edges.checkpoints import load_weights
 from lightning_opplan.tuner.edges.hush import hushed
 
@@ -112,13 +113,14 @@ class ResultTable:
         ]
         for number, (entry, seed, strategy) in enumerate(wanted, start=1):
             file = self._folder(entry, seed) / f"{strategy}.json"
-            words = self._words(entry, seed)
+            said = self._words(entry, seed)
+            words = [*said, "--plan.dirpath", str(self._folder(entry, seed))]
             if not file.is_file():
                 progress(f"[{number}/{len(wanted)}] {entry}, seed {seed}: {strategy}")
                 metrics, cost = STRATEGIES[strategy](self.main, words, self._folder(entry, seed))
-                write_json(file, {"words": words, "metrics": metrics, "epochs": cost[0], "device_hours": cost[1]})
+                write_json(file, {"words": said, "metrics": metrics, "epochs": cost[0], "device_hours": cost[1]})
             known = json.loads(file.read_text(encoding="utf-8"))
-            if known.pop("words") != words:
+            if known.pop("words") != said:
                 raise ValueError(
                     f"`dirpath` must be a new folder for other arguments, got {str(self.folder)!r}. Choose another "
                     "one, or delete this one."
@@ -172,7 +174,8 @@ class ResultTable:
 
     def table(self, metric: str) -> Table:
         """Return the table for the terminal."""
-        table = Table(self.kind, title=f"{metric}, {_spread(self)}", title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(title=f"{metric}; {_spread(self)}", title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column(self.kind.removesuffix("s"), no_wrap=True)
         for strategy in self.strategies:
             table.add_column(strategy.replace("_", " "), justify="right")
         for name, values in self.rows(metric):
@@ -194,7 +197,8 @@ class ResultTable:
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         page = environment.get_template("table.html.jinja").render(
-            kind=self.kind,
+            kind=self.kind.removesuffix("s"),
+            hours_of=hours_of,
             metric=metric,
             spread=_spread(self),
             strategies=self.strategies,
@@ -211,7 +215,7 @@ class ResultTable:
     def _words(self, entry: str, seed: int) -> list[str]:
         own = ["--config", entry] if self.kind == "datasets" else [_KINDS[self.kind], entry]
         words = [*own, *self.words] if self.kind == "datasets" else [*self.words, *own]
-        return [*words, "--seed_everything", str(seed), "--plan.dirpath", str(self._folder(entry, seed))]
+        return [*words, "--seed_everything", str(seed)]
 
 
 def written(values: Sequence[float]) -> str:
@@ -291,7 +295,7 @@ def _title(entry: str) -> str:
 def _spread(table: ResultTable) -> str:
     if len(table.seeds) > 1:
         return f"mean ± standard error over {len(table.seeds)} seeds"
-    return "of the mean ± standard error over the rows" if len(table.entries) > 1 else "one training"
+    return "one seed; mean ± standard error over the rows" if len(table.entries) > 1 else "one seed"
 
 
 def _add_table(parser: ArgumentParser) -> None:
@@ -300,11 +304,9 @@ def _add_table(parser: ArgumentParser) -> None:
         type=Literal["networks", "splits", "datasets"],
         help="What the rows of the table are. What follows -- goes to every command: --config and all.",
     )
-    parser.add_argument("--over", type=list[str | int], required=True, help="Networks, splits, or configurations.")
-    parser.add_argument(
-        "--strategies", type=list[str], default=["plan", "cosine"], help=f"Columns, of {', '.join(STRATEGIES)}."
-    )
-    parser.add_argument("--seeds", type=list[int], default=[0], help="Seeds of each.")
+    add_list(parser, "--over", str | int, required=True, help="Networks, splits, or configurations.")
+    add_list(parser, "--strategies", str, default=["plan", "cosine"], help=f"Columns, of {', '.join(STRATEGIES)}.")
+    add_list(parser, "--seeds", int, default=[0], help="Seeds of each.")
     parser.add_argument("--dirpath", type=str, default="runs/table", help="Folder of everything.")
     parser.add_argument("--metric", type=str, default="test/top1", help="What of the test the table shows.")
 
@@ -312,9 +314,9 @@ def _add_table(parser: ArgumentParser) -> None:
 def _table(values: Namespace, program: Program) -> None:
     table = ResultTable(
         values.kind,
-        values.over,
-        strategies=values.strategies,
-        seeds=values.seeds,
+        flat(values.over) or [],
+        strategies=flat(values.strategies) or [],
+        seeds=flat(values.seeds) or [],
         dirpath=local_folder(values.dirpath),
         words=program.further,
         main=program.main,

@@ -1,12 +1,12 @@
 """What a subcommand is that needs neither a model nor data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jsonargparse import ArgumentParser, Namespace
 
-__all__ = ["Program", "Tool"]
+__all__ = ["Program", "Tool", "add_list", "flat"]
 
 
 class Program(Protocol):
@@ -34,3 +34,23 @@ class Tool:
 
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace, Program], None]
+
+
+def add_list(parser: ArgumentParser, name: str, kind: Any, **options: Any) -> None:
+    """Add an option of several values, given one after the other or as a list, as a configuration has it.
+
+    Args:
+        parser: The parser.
+        name: The option.
+        kind: Type of a value.
+        **options: As of ``add_argument``.
+    """
+    # What may be text is tried as a list first.
+    parser.add_argument(name, nargs="+", type=list[kind] | kind, **options)
+
+
+def flat(values: Sequence[Any] | None) -> list[Any] | None:
+    """Return the values of such an option, however they were given."""
+    if values is None:
+        return None
+    return [each for value in values for each in (value if isinstance(value, list) else [value])]

@@ -1,5 +1,6 @@
 """The subcommands that need neither a model nor data; here are those that need no search either."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from lightning_opplan.cli.completion import COMPLETION
 from lightning_opplan.cli.folder_tools import EXPORT, REPORT, WATCH
 from lightning_opplan.cli.result_tables import TABLE
-from lightning_opplan.cli.tool import Program, Tool
+from lightning_opplan.cli.tool import Program, Tool, add_list, flat
 from lightning_opplan.files import file_name
 from lightning_opplan.messages import suggestion
 from lightning_opplan.models import list_models
@@ -106,22 +107,21 @@ def _picture(study: CurveStudy) -> Figure:
 
 def _add_fuse(parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=str, help="Files that `opplan predict --scores` has written.")
-    parser.add_argument("--weights", type=list[float] | None, help="Weight of each; by default equal.")
-    parser.add_argument(
-        "--validation", type=list[str] | None, help="Validation scores of the same networks, to choose weights on."
-    )
+    add_list(parser, "--weights", float, help="Weight of each; by default equal.")
+    add_list(parser, "--validation", str, help="Validation scores of the same networks, to choose weights on.")
     parser.add_argument("--out", type=str | None, help="File for the fusion (.npz).")
 
 
 def _fuse(values: Namespace, _: Program) -> None:
     members = [Scores.load(file) for file in values.files]
-    weights = values.weights
-    if values.validation is not None:
+    weights: Sequence[float] | None = flat(values.weights)
+    validation = flat(values.validation)
+    if validation is not None:
         if weights is not None:
             raise ValueError("`weights` must be left out where they are chosen on `validation`, got both.")
-        if len(values.validation) != len(members):
-            raise ValueError(f"`validation` must have a file for each of {len(members)}, got {values.validation!r}.")
-        weights = best_weights([Scores.load(file) for file in values.validation])
+        if len(validation) != len(members):
+            raise ValueError(f"`validation` must have a file for each of {len(members)}, got {validation!r}.")
+        weights = best_weights([Scores.load(file) for file in validation])
     fusion = fused(members, weights)
     table = Table("scores", title=f"{len(fusion.ids)} videos", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("weight", "top-1", "top-5"):

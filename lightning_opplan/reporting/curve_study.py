@@ -151,6 +151,11 @@ def curves_figure(studies: Sequence[CurveStudy], *, family: Family = "exponentia
             knee = study.knee
             if knee is not None and knee in dict(points):
                 axes.plot([knee], [dict(points)[knee]], "o", color=PATH, markersize=3.5, alpha=max(faint, 0.3), mew=0)
+        lengths = sorted(study.length for study in studies)
+        if lengths[-1] > 6 * lengths[len(lengths) // 2]:  # a few long ones would press the others together
+            has_start = any(study.curve.points[0][0] < 1 for study in studies)
+            axes.set_xscale("symlog" if has_start else "log")
+            axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation, from its worst (0) to its best (1)")
         axes.spines[["top", "right"]].set_visible(False)

@@ -98,7 +98,7 @@ def test_every_strategy_from_the_command_line(tmp_path, capsys):
     main(words)
     out = capsys.readouterr().out
     assert "[8/8] g_p3d_resnet50, seed 0: multigrid" in out
-    assert "test/top1, one training" in out
+    assert "test/top1; one seed" in out
     page = (tmp_path / "t" / "table.html").read_text()
     assert page.count('<td class="n">0.') >= len(names)
     assert "g_p3d_resnet50/seed-0/report.html" in page
