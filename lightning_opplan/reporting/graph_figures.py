@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.text import Text
 
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph
 from lightning_opplan.planning.outcome import EdgeOutcome
@@ -128,35 +129,39 @@ def _draw(axes: Axes, search: Search, chosen: Collection[Edge], shows: str) -> N
     heights = [y for _, y in places.values()]
     axes.set(xlim=(-0.55, max(x for x, _ in places.values()) + 0.55), ylim=(min(heights) - 0.55, max(heights) + 0.55))
     axes.axis("off")
-    edges = chosen if shows == "epochs" else graph.edges
-    for edge in sorted(edges, key=lambda edge: (edge in chosen, winners.get(edge.child) == edge)):
-        _draw_edge(
-            axes,
-            edge,
-            places,
-            outcomes.get(edge) if shows != "path" else None,
-            is_best=winners.get(edge.child) == edge,
-            is_chosen=edge in chosen,
-        )
     on_path = {edge.child for edge in chosen} | ({START} if chosen else set())
+    boxes: dict[str, Text] = {}
     for state, (x, y) in places.items():
         if shows == "epochs" and state not in on_path:
             continue
         is_final = state in graph.finals.values()
-        axes.text(
-            x, y, label_of(state), ha="center", va="center", fontsize=8.5, zorder=5,
+        boxes[state] = axes.text(
+            x, y, label_of(state), ha="center", va="center", fontsize=8.5, zorder=1,
             color=PATH if state in on_path else INK, fontweight="bold" if state in on_path else "normal",
             bbox={
                 "boxstyle": "round,pad=0.35", "facecolor": "#fdedec" if state in on_path else "white",
                 "edgecolor": PATH if state in on_path else OTHER, "linewidth": 2.0 if is_final else 1.0,
             },
         )  # fmt: skip
+    # After the states, at whose boxes they end: where these are is known once they are drawn.
+    edges = chosen if shows == "epochs" else graph.edges
+    for edge in sorted(edges, key=lambda edge: (edge in chosen, winners.get(edge.child) == edge)):
+        _draw_edge(
+            axes,
+            edge,
+            places,
+            boxes,
+            outcomes.get(edge) if shows != "path" else None,
+            is_best=winners.get(edge.child) == edge,
+            is_chosen=edge in chosen,
+        )
 
 
 def _draw_edge(
     axes: Axes,
     edge: Edge,
     places: Places,
+    boxes: Mapping[str, Text],
     outcome: EdgeOutcome | None,
     *,
     is_best: bool,
@@ -167,7 +172,8 @@ def _draw_edge(
     bend = bend_of(edge, places)
     arrow = FancyArrowPatch(
         (x0, y0), (x1, y1), connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=11,
-        shrinkA=19, shrinkB=19, color=colour, linewidth=2.2 if is_chosen else 1.1, zorder=3 if is_chosen else 1,
+        patchA=boxes[edge.parent].get_bbox_patch(), patchB=boxes[edge.child].get_bbox_patch(),
+        shrinkA=1, shrinkB=2, color=colour, linewidth=2.2 if is_chosen else 1.1, zorder=3 if is_chosen else 2,
     )  # fmt: skip
     axes.add_patch(arrow)
     if outcome is None:
