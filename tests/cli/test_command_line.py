@@ -106,6 +106,7 @@ def test_state_reaches_model_data_and_checkpoint(planned):
     assert "edges" not in {entry.name for entry in Path.cwd().iterdir()}
 
 
+@pytest.mark.slow
 def test_overrides_on_the_command_line(tmp_path, config):
     words = ["--plan.dirpath", str(tmp_path / "other"), "--plan.knee.patience", "1"]
     main(["plan", "--config", config(plan__graph=SHORT), *words])
@@ -450,6 +451,7 @@ def test_budget_ends_with_the_best_so_far_and_a_larger_one_goes_on(tmp_path, con
     assert set(first.outcomes) < set(second.outcomes)
 
 
+@pytest.mark.slow
 def test_epochs_of_an_edge_can_be_capped(config):
     result = main(["plan", "--config", config(plan__graph=SHORT), "--plan.max_epochs_per_edge", "3"]).result
     assert max(outcome.epochs_run for outcome in result.outcomes.values()) == 3
@@ -576,6 +578,7 @@ def test_plan_deliver_control_and_test(budgeted_plan, capsys):
     assert sum(len(batch) for batch in cli.predictions) == 560
 
 
+@pytest.mark.slow
 def test_number_of_members_on_the_command_line(budgeted_plan, tmp_path):
     file, folder = budgeted_plan
     shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("deliver", "control"))
@@ -583,6 +586,7 @@ def test_number_of_members_on_the_command_line(budgeted_plan, tmp_path):
     assert len(cli.delivered.members) == 1
 
 
+@pytest.mark.slow
 def test_a_larger_budget_on_the_command_line_goes_on(budgeted_plan, tmp_path):
     file, folder = budgeted_plan
     shutil.copytree(folder, tmp_path / "run")
@@ -629,6 +633,7 @@ def test_delivery_and_control_need_a_search(budgeted_plan, tmp_path, capsys, com
     assert "has no search yet. Run `opplan plan`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_follow_takes_the_path_of_a_budget_and_anneals(budgeted_plan, tmp_path):
     file, folder = budgeted_plan
     main(

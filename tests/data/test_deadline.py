@@ -51,14 +51,19 @@ def test_threads_end_with_those_they_work_for():
     def use():
         deadline.run(lambda: None, seconds=5)
 
+    def helpers():
+        return {thread for thread in threading.enumerate() if thread.name == "decoding"}
+
     use()
-    before = threading.active_count()
+    before = helpers()
     for _ in range(20):
         thread = threading.Thread(target=use)
         thread.start()
         thread.join()
-    time.sleep(0.2)
-    assert threading.active_count() == before
+    end = time.monotonic() + 10
+    while not helpers() <= before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert helpers() <= before
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")

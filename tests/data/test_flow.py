@@ -29,6 +29,7 @@ def write_pairs(folder, names, size=(8, 6), right=200, down=100):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pair", "expected"), [(0, 1.76), (1, 1.44)])
 def test_tv_l1_errs_as_scikit_image_does(real_data, pair, expected):
     """Of two pairs of FlyingChairs whose true flow is known."""
@@ -38,6 +39,7 @@ def test_tv_l1_errs_as_scikit_image_does(real_data, pair, expected):
     assert error == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.slow
 def test_flow_goes_from_a_frame_to_the_next_one(real_data):
     """As another tool's flow of the same clip: red to the right, green down, both at no lag."""
     folder = real_data / "flow" / "i3d"
@@ -56,6 +58,7 @@ def test_flow_goes_from_a_frame_to_the_next_one(real_data):
     assert (same > np.maximum(before, after) + 0.05).all()
 
 
+@pytest.mark.slow
 def test_flow_of_the_mirrored_clip_is_the_mirrored_flow(real_data):
     folder = real_data / "flow" / "rubberwhale"
     frame, following = picture(folder / "rubberwhale1.png"), picture(folder / "rubberwhale2.png")

@@ -56,6 +56,7 @@ def words(tmp_path):
     return [*written(tmp_path, 1, 4), "--num_processes", "1"]
 
 
+@pytest.mark.slow
 def test_flow_is_announced_written_and_checked(tmp_path, words, capsys):
     main(words)
     out = capsys.readouterr().out
@@ -74,6 +75,7 @@ def test_flow_is_announced_written_and_checked(tmp_path, words, capsys):
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "flow").rglob("*.jpg")}
 
 
+@pytest.mark.slow
 def test_a_kill_loses_at_most_the_videos_at_work(tmp_path, capsys):
     words = written(tmp_path, 3, 6)
     command = [sys.executable, "-m", "lightning_opplan", *words]
@@ -110,6 +112,7 @@ def orphans(word):
     return found
 
 
+@pytest.mark.slow
 def test_damage_is_named(tmp_path, words, capsys):
     main(words)
     (tmp_path / "flow" / "train" / "jump" / "0" / "x_00002.jpg").write_bytes(b"junk")
@@ -118,6 +121,7 @@ def test_damage_is_named(tmp_path, words, capsys):
     assert f"{tmp_path / 'flow'}: the flow of train/jump/0 is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_wrong_use_is_named(tmp_path, words, capsys):
     main(words)
     capsys.readouterr()
@@ -135,6 +139,7 @@ def test_wrong_use_is_named(tmp_path, words, capsys):
     assert "`root` must hold no two videos that differ by their suffix alone" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_single_frame_has_no_flow(tmp_path, words, capsys):
     write_moving(tmp_path / "set" / "train" / "jump" / "7.mkv", 1, 0)
     with pytest.raises(SystemExit):

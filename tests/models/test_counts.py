@@ -7,6 +7,7 @@ from torchvision.models import get_model as image_model
 from tests.helpers.networks import gmacs, num_parameters, on_meta
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "short", "long", "test"),
     [

@@ -43,6 +43,7 @@ def test_scores_equal_an_independent_reference(family, depth):
         torch.testing.assert_close(network(clips), expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "alpha"), [(50, 4), (101, 8)])
 def test_scores_of_slowfast_equal_an_independent_reference(depth, alpha):
     network = shaken_model(f"slowfast_resnet{depth}", alpha=alpha, depths=DEPTHS[depth]).eval()

@@ -64,6 +64,7 @@ def test_inflated_network_sees_a_still_clip_like_the_image_network(image_files, 
             torch.testing.assert_close(features[1], expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
 
 
+@pytest.mark.slow
 def test_channels_without_image_weights_learn(image_files):
     """Those between the two convolutions of R(2+1)D, of which there are more than in the image network."""
     network = get_model("r2plus1d_resnet18", num_classes=5, dropout=0.0, weights=image_files["resnet18"])
@@ -157,6 +158,7 @@ def test_checkpoint_of_the_authors_is_read(tmp_path, name):
         assert torch.equal(value, source.state_dict()[key]), key
 
 
+@pytest.mark.slow
 def test_keys_are_those_of_the_release():
     keys = set(get_model("dg_p3d_resnet50", num_classes=2).state_dict())
     assert {

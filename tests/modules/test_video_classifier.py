@@ -162,6 +162,7 @@ def test_compiled_scores_equal_the_plain_ones():
         torch.testing.assert_close(compiled(batch), plain(batch), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_copy_scores_with_its_own_network(monkeypatch):
     compiled = torch.compile(base._score_heads, backend="eager")
     monkeypatch.setattr(base, "_compiled", lambda: compiled)

@@ -36,6 +36,7 @@ def test_parameters_follow_table_1_and_its_signs():
     assert max(amplitude, exponent, quadratic) < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["power", "exponential"])
 def test_no_local_optimum_beats_the_fit(family):
     """SciPy's TRF from twenty starts never finds a better fit of a noisy curve."""
@@ -74,6 +75,7 @@ def test_fit_is_global_on_published_curves(real_curves, family):
         assert fit.rmse / np.ptp(values) * np.sqrt(len(values)) <= best * 1.0025
 
 
+@pytest.mark.slow
 def test_every_published_curve_can_be_fitted(real_curves):
     for row in real_curves:
         for family in FAMILIES:

@@ -130,6 +130,7 @@ def test_the_first_arm_alone_says_what_an_epoch_costs():
     assert search.ask([first.edge]) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), budget=st.integers(20, 600), workers=st.integers(1, 6))
 def test_the_same_arms_on_any_number_of_workers_and_after_any_interruption(data, budget, workers):

@@ -40,6 +40,7 @@ def test_paths_stand_side_by_side(tmp_path, searches):
     assert write_paths(found, tmp_path / "paths.pdf").read_bytes().startswith(SIGNATURES["pdf"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["svg", "png", "pdf"])
 def test_every_figure_can_be_had_as_a_file(tmp_path, searches, kind):
     files = write_figures(searches[0], tmp_path / "figures", kind)
@@ -49,6 +50,7 @@ def test_every_figure_can_be_had_as_a_file(tmp_path, searches, kind):
     assert all(file.read_bytes().startswith(SIGNATURES[kind]) for file in files)
 
 
+@pytest.mark.slow
 def test_the_procedure_has_four_panels(tmp_path, searches):
     write_figures(searches[0], tmp_path)
     drawn = (tmp_path / "procedure.svg").read_text()
@@ -56,6 +58,7 @@ def test_the_procedure_has_four_panels(tmp_path, searches):
         assert title in drawn
 
 
+@pytest.mark.slow
 def test_report_of_several_searches_from_the_command_line(tmp_path, searches, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["opplan"])
     monkeypatch.chdir(tmp_path)

@@ -469,6 +469,7 @@ def test_file_system_without_locks_gets_a_sentence(tmp_path, monkeypatch):
 # The public face
 
 
+@pytest.mark.slow
 def test_everything_is_a_method_and_a_result_can_be_loaded(tmp_path):
     search = toy.tuner(tmp_path, max_epochs=3)
     with pytest.raises(FileNotFoundError):

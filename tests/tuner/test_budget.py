@@ -75,6 +75,7 @@ def test_a_finished_search_trains_nothing(searched_once, monkeypatch):
     assert (searched_once / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_larger_budget_trains_the_difference_alone(tmp_path, monkeypatch):
     budgeted.tuner(tmp_path, budget={"epochs": 30, "search_share": 1.0}).search()
     before = {outcome.edge: outcome.epochs_run for outcome in read(tmp_path).known}
@@ -89,6 +90,7 @@ def test_a_larger_budget_trains_the_difference_alone(tmp_path, monkeypatch):
     assert all(after.outcome(edge).epochs_run >= number for edge, number in before.items())
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_ends_as_if_undisturbed(tmp_path, searched_once, monkeypatch):
     generator, whole = random.Random(0), budgeted.Scorer.training_step
 
@@ -119,6 +121,7 @@ def test_lost_weights_of_the_winner_are_trained_again(tmp_path):
     assert all(torch.equal(expected[name], again[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_a_diverged_arm_leaves(tmp_path):
     space = budgeted.space(rates=(1e30, 0.1, 0.01))
     budgeted.tuner(tmp_path, graph=space, budget={"epochs": 60, "search_share": 1.0}).search()
@@ -130,6 +133,7 @@ def test_a_diverged_arm_leaves(tmp_path):
     assert "1e+30" not in search.best_so_far
 
 
+@pytest.mark.slow
 def test_moves_go_on_from_the_best_arm_s_snapshot(tmp_path):
     budgeted.tuner(tmp_path, budget={"epochs": 60, "search_share": 1.0, "arms": 4, "moves": 1}).search()
     search = read(tmp_path)
@@ -195,6 +199,7 @@ def test_a_trainer_that_averages_itself_is_refused(tmp_path):
         budgeted.tuner(tmp_path, trainer=trainer).search()
 
 
+@pytest.mark.slow
 def test_an_edge_of_the_paper_s_search_may_average_too(tmp_path):
     result = toy.tuner(tmp_path / "averaged", averaging=True).search()
     plain = toy.tuner(tmp_path / "plain").search()

@@ -12,6 +12,8 @@ from lightning_opplan import Anneal, Ensemble, predict_ensemble, reporting, run_
 from lightning_opplan.planning.journal import Journal, JournalError
 from tests.helpers import budgeted, toy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):

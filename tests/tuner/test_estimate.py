@@ -124,6 +124,7 @@ def test_averaged_weights_are_proposed_where_there_are_three_rates(tmp_path):
     assert estimate_cost(toy.tuner(tmp_path, graph=toy.graph(sizes=(80,)))).advice is None
 
 
+@pytest.mark.slow
 def test_estimate_of_a_budget_is_the_budget(tmp_path):
     """And of one under way, what is left of it."""
     made = budgeted.tuner(tmp_path, budget={"epochs": 90, "search_share": 1.0})

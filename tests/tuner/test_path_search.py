@@ -73,6 +73,7 @@ def test_seed_decides_and_repeats(tmp_path):
     assert toy.fingerprint(one, tmp_path / "a", graph) != toy.fingerprint(other, tmp_path / "c", graph)
 
 
+@pytest.mark.slow
 def test_interrupted_edge_goes_on_from_its_last_epoch(tmp_path, searched):
     """Interrupted at every third epoch in turn, the search ends as it does undisturbed, and repeats no epoch."""
     epochs = []
@@ -187,6 +188,7 @@ def test_folder_of_another_plan_is_refused(searched, change):
     assert (searched / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_corrected_plan_takes_the_place_of_one_that_never_finished_an_edge(tmp_path, searched):
     class Failing(toy.Classifier):
         def on_validation_epoch_end(self):
@@ -355,6 +357,7 @@ def test_users_are_told_of_every_edge_that_finishes(tmp_path):
     toy.tuner(tmp_path, graph=graph, on_edge_end=lambda *args: pytest.fail("told again")).search()
 
 
+@pytest.mark.slow
 def test_an_edge_that_stops_before_it_has_learned_is_warned_of(tmp_path):
     """In the paper's search; one that waits does so instead."""
     chance = [0.25, 0.27, 0.24, 0.26, 0.25, 0.23, 0.26, 0.27, 0.24, 0.25] * 6

@@ -118,6 +118,7 @@ def test_least_epochs_go_before_a_pause(tmp_path):
     assert (paused.is_paused, paused.epochs_run) == (True, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"check_val_every_n_epoch": 2}, {"val_check_interval": 6}], ids=["every 2nd", "within"]
 )
@@ -164,6 +165,7 @@ class InPieces(Search):
         return work and replace(work, until=done + 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "executor", ["in_process", pytest.param("processes", marks=pytest.mark.slow)], ids=["here", "processes"]
 )

@@ -56,6 +56,7 @@ def test_stages_train_for_their_epochs_with_their_rates(tmp_path, rates):
     assert all(len(outcome.curve) == 1 for outcome in result.outcomes.values())  # validated at the end alone
 
 
+@pytest.mark.slow
 def test_interrupted_stage_goes_on_with_the_rates_it_had(tmp_path, rates):
     class Interrupting(Recording):
         count = 0
