@@ -24,6 +24,7 @@ from lightning_opplan.cli.commands import Commands
 from lightning_opplan.cli.folder_tools import show_tests
 from lightning_opplan.cli.help import DESCRIPTION, EXAMPLES, USAGE, HelpFormatter
 from lightning_opplan.cli.recipe import ConfigRecipe
+from lightning_opplan.cli.tool import Tool
 from lightning_opplan.cli.tools import TOOLS
 from lightning_opplan.data import VideoDataModule
 from lightning_opplan.data.cache_command import write_cache
@@ -91,6 +92,15 @@ def _only_command(words: ArgsType, commands: Container[str]) -> str | None:
     return first if first in commands and first != "completion" else None
 
 
+def _described(summary: str) -> Any:
+    """A method of which LightningCLI reads nothing but its docstring."""
+
+    def method(self: Any) -> None: ...
+
+    method.__doc__ = summary
+    return method
+
+
 class SaveConfigOfFit(SaveConfigCallback):
     """Saves the configuration of a fit alone: a second test in a folder must not fail over that of the first.
 
@@ -152,7 +162,8 @@ class OpplanCLI(OpenCLI):
         trainer_class = self.trainer_class
         if not isinstance(trainer_class, type):
             raise ValueError(f"`trainer_class` must be a class, got {trainer_class!r}.")
-        about = {"__doc__": "Lightning's Trainer"}  # the title of its options
+        about = {name: _described(tool.summary) for name, tool in TOOLS.items()}
+        about["__doc__"] = "Lightning's Trainer"  # the title of its options
         self.trainer_class = type("PlanningTrainer", (Commands, trainer_class), about)
         main_kwargs = {"description": DESCRIPTION, **main_kwargs}
         try:
@@ -240,7 +251,8 @@ class OpplanCLI(OpenCLI):
         if subcommand in _OWN_COMMANDS:
             getattr(self, subcommand)()
         elif subcommand in TOOLS:
-            TOOLS[subcommand].run(self.config[subcommand], self)
+            tool, values = TOOLS[subcommand], self.config[subcommand]
+            tool.run(values) if isinstance(tool, Tool) else tool.run(values, self)
         elif self._is_of_ensemble(subcommand):
             self._score(subcommand)
         else:

@@ -1,10 +1,9 @@
-"""The signatures and first lines of the further subcommands, from which their parsers and helps are made."""
+"""The signatures and first lines of the further subcommands with a model, of which their parsers are made."""
 
 from typing import Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from lightning_opplan.cli.completion import Shell
 from lightning_opplan.data.flow import FlowMethod
 from lightning_opplan.planning.schedule import Anneal
 
@@ -12,7 +11,7 @@ __all__ = ["Commands"]
 
 
 class Commands:
-    """Signatures from which the parsers of the further subcommands are made."""
+    """Signatures from which the parsers of the further subcommands with a model are made."""
 
     def plan(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Search for the best path through the states of `plan.graph`; started again, resume."""
@@ -46,30 +45,6 @@ class Commands:
 
     def study(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Train the variants of the path that `plan` found, with one state more or less; started again, resume."""
-
-    def networks(self, pattern: str = "*") -> None:
-        """List networks with their parameters and operations."""
-
-    def curves(self, files: list[str]) -> None:
-        """Fit the families of Table 1 to any validation curves, and say where the knee would have stopped."""
-
-    def fuse(self, files: list[str]) -> None:
-        """Average the scores that `predict --scores` has written, of several networks, samplings or modalities."""
-
-    def report(self, dirpaths: list[str]) -> None:
-        """Make the report of a search anew from its journal; of several, their paths side by side."""
-
-    def watch(self, dirpath: str) -> None:
-        """Serve the report of a search to a browser on this machine, renewed as its epochs end; Ctrl-C ends it."""
-
-    def export(self, dirpath: str) -> None:
-        """Write the edges, states and curves of a search as tables, or as a study of Optuna."""
-
-    def table(self, kind: str) -> None:
-        """Plan, and train by hand, over networks, splits or data sets, and join the results; started again, go on."""
-
-    def completion(self, shell: Shell) -> None:
-        """Print a script by which the shell completes commands and options."""
 
     def cache(
         self,

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from jsonargparse import ArgumentParser as TypedParser
 from jsonargparse import Namespace
 
-from lightning_opplan.cli.tool import Program, Tool
+from lightning_opplan.cli.tool import Program, ProgramTool
 from lightning_opplan.messages import OpplanError
 
 __all__ = ["COMPLETION", "Shell", "completion_script"]
@@ -59,4 +59,6 @@ def _completion(values: Namespace, program: Program) -> None:
     print(completion_script("opplan", program.parsers_of_commands, values.shell))
 
 
-COMPLETION: Final = Tool(_add_completion, _completion)
+COMPLETION: Final = ProgramTool(
+    "Print a script by which the shell completes commands and options.", _add_completion, _completion
+)

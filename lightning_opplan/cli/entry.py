@@ -1,14 +1,12 @@
-"""Run the command line, and say in one sentence what is wrong."""
+"""Run the command line."""
 
-import sys
 import warnings
-from collections.abc import Iterator
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_opplan.cli.command_line import OpplanCLI
-from lightning_opplan.messages import is_of_package
+from lightning_opplan.cli.errors import one_sentence
 
 __all__ = ["main"]
 
@@ -26,26 +24,9 @@ def main(args: list[str] | None = None) -> OpplanCLI:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     # What is left of a notebook's or a script's own words is none of ours, and its processes need them.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    try:
-        # Without a class for data, as a model may have loaders of its own.
-        return OpplanCLI(LightningModule, subclass_mode_model=True, args=args)
-    except SIGTERMException:
-        raise SystemExit(143) from None  # as a shell reports it; Lightning would say 0
-    except KeyboardInterrupt:
-        print("opplan: interrupted; the same command goes on from here.", file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
-        sentence = next(
-            (cause for cause in _causes(error) if is_of_package(cause) or isinstance(cause, OSError)), None
-        )
-        if sentence is None:
-            raise
-        print(f"opplan: {sentence}", file=sys.stderr)
-        raise SystemExit(1) from None
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from: jsonargparse wraps what a constructor raises."""
-    while error is not None:
-        yield error
-        error = error.__cause__
+    with one_sentence():
+        try:
+            # Without a class for data, as a model may have loaders of its own.
+            return OpplanCLI(LightningModule, subclass_mode_model=True, args=args)
+        except SIGTERMException:
+            raise SystemExit(143) from None  # as a shell reports it; Lightning would say 0

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from lightning_opplan.cli.tool import Program, Tool
+from lightning_opplan.cli.tool import Tool
 from lightning_opplan.files import file_name, local_folder
 from lightning_opplan.planning.journal import Journal
 from lightning_opplan.reporting import (
@@ -49,7 +49,7 @@ def _add_report(parser: ArgumentParser) -> None:
     )
 
 
-def _report(values: Namespace, _: Program) -> None:
+def _report(values: Namespace) -> None:
     folders = [Path(folder) for folder in values.dirpath]
     for folder in folders:
         file = write_report(folder)
@@ -73,7 +73,7 @@ def _add_watch(parser: ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="Port to listen at; by default one that is free.")
 
 
-def _watch(values: Namespace, _: Program) -> None:
+def _watch(values: Namespace) -> None:
     watch(local_folder(values.dirpath), port=values.port, say=say)
 
 
@@ -92,7 +92,7 @@ def _add_export(parser: ArgumentParser) -> None:
     )
 
 
-def _export(values: Namespace, _: Program) -> None:
+def _export(values: Namespace) -> None:
     dirpath = local_folder(values.dirpath)
     if values.format == "optuna":
         target = dirpath / "export" / "optuna.log" if values.out is None else values.out
@@ -103,6 +103,18 @@ def _export(values: Namespace, _: Program) -> None:
         say(f"Table:   {file}")
 
 
-REPORT: Final = Tool(_add_report, _report)
-WATCH: Final = Tool(_add_watch, _watch)
-EXPORT: Final = Tool(_add_export, _export)
+REPORT: Final = Tool(
+    "Make the report of a search anew from its journal; of several, their paths side by side.",
+    _add_report,
+    _report,
+)
+WATCH: Final = Tool(
+    "Serve the report of a search to a browser on this machine, renewed as its epochs end; Ctrl-C ends it.",
+    _add_watch,
+    _watch,
+)
+EXPORT: Final = Tool(
+    "Write the edges, states and curves of a search as tables, or as a study of Optuna.",
+    _add_export,
+    _export,
+)

@@ -22,7 +22,7 @@ from rich import box
 from rich.table import Table
 
 from lightning_opplan.cli.recipe import ConfigRecipe
-from lightning_opplan.cli.tool import Program, Tool, add_list, flat
+from lightning_opplan.cli.tool import Program, ProgramTool, add_list, flat
 from lightning_opplan.files import file_name, local_folder, write_json, write_text
 from lightning_opplan.messages import checked_choice, suggestion
 from lightning_opplan.planning.journal import Journal
@@ -327,4 +327,8 @@ def _table(values: Namespace, program: Program) -> None:
         say(f"Table:   {file}")
 
 
-TABLE: Final = Tool(_add_table, _table)
+TABLE: Final = ProgramTool(
+    "Plan, and train by hand, over networks, splits or data sets, and join the results; started again, go on.",
+    _add_table,
+    _table,
+)

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 from jsonargparse import ArgumentParser, Namespace
 
-__all__ = ["Program", "Tool", "add_list", "flat"]
+__all__ = ["Program", "ProgramTool", "Tool", "add_list", "flat"]
 
 
 class Program(Protocol):
-    """What a tool may ask of the program that it is part of."""
+    """What a `ProgramTool` may ask of the program that it is part of."""
 
     further: list[str]
     """The words after ``--``."""
@@ -28,10 +28,27 @@ class Tool:
     """A subcommand.
 
     Attributes:
+        summary: What it does, in one sentence.
+        add_arguments: Adds its arguments to a parser.
+        run: Does it, with the values of the arguments.
+    """
+
+    summary: str
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], None]
+
+
+@dataclass(frozen=True)
+class ProgramTool:
+    """A subcommand that runs others, or knows of them.
+
+    Attributes:
+        summary: What it does, in one sentence.
         add_arguments: Adds its arguments to a parser.
         run: Does it, with the values of the arguments and the program.
     """
 
+    summary: str
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace, Program], None]
 
