@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
@@ -135,8 +136,22 @@ def state_key(callback: Callback, **arguments: Any) -> str:
 
 
 def averaged_model(callback: WeightAveraging) -> AveragedModel | None:
-    """Return the averaged model of a callback; ``None`` outside of a fit."""
+    """Return the averaged model of a callback; ``None`` before its first fit."""
     return callback._average_model
+
+
+def place_average(callback: WeightAveraging, device: torch.device) -> None:
+    """Move an average to the device of the weights, if none was asked for.
+
+    Lightning makes it before the strategy has moved the weights, so that it stays on the CPU.
+    """
+    if callback._average_model is not None and callback._device is None:
+        callback._average_model.to(device)
+
+
+def average_by(callback: WeightAveraging, average: Callable[[Any, Any, Any], None]) -> None:
+    """Have a callback that is made average with a function for many tensors, as `AveragedModel` has it."""
+    callback._kwargs = {"multi_avg_fn": average}
 
 
 def name_run(

@@ -1,7 +1,7 @@
 """Score files: what networks give to videos, to be compared and averaged whatever trained them.
 
 An ``.npz`` with ``ids`` (N names), ``scores`` (N × classes, before softmax), ``labels`` (N whole numbers, -1 where one
-is not known) and ``source``, a text on network and weights.
+is not known) and, if there is something to say, ``source``, a text on network and weights, and ``is_probability``.
 """
 
 import itertools
@@ -61,10 +61,10 @@ class Scores:
                     ids=tuple(map(str, content["ids"])),
                     scores=content["scores"].astype(np.float64),
                     labels=content["labels"].astype(np.int64),
-                    source=str(content["source"]),
-                    is_probability=bool(content["is_probability"]),
+                    source=str(content["source"]) if "source" in content else "",
+                    is_probability=bool(content["is_probability"]) if "is_probability" in content else False,
                 )
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ScoresError(f"{os.fspath(file)}: is not a score file ({' '.join(str(error).split())}).") from error
         found._check(os.fspath(file))
         return found

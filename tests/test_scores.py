@@ -8,11 +8,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from scipy.special import softmax
+from torch.utils.data import DataLoader, Dataset
 
+from lightning_opplan.callbacks import ScoreWriter
 from lightning_opplan.cli import main
+from lightning_opplan.data.lists import Video
 from lightning_opplan.scores import Scores, ScoresError, best_weights, fused
-from tests.helpers.scripted import PROJECT
+from tests.helpers.scripted import PROJECT, quiet_trainer
 
 DRAW = np.random.default_rng(0)
 IDS = tuple(f"video {number}" for number in range(40))
@@ -169,3 +173,51 @@ def test_fusion_by_the_command(scored, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["fuse", "consecutive-test.npz", "consecutive-val.npz"])
     assert "opplan: All files must have the same videos" in capsys.readouterr().err
+
+
+def test_a_file_of_ids_scores_and_labels_alone_is_read(tmp_path):
+    np.savez(tmp_path / "a.npz", ids=np.array(["x"]), scores=np.zeros((1, 2)), labels=np.array([1]))
+    assert not Scores.load(tmp_path / "a.npz").is_probability
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00"])
+def test_what_is_no_archive_is_named(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ScoresError, match="a.npz: is not a score file"):
+        Scores.load(tmp_path / "a.npz")
+
+
+class Listed(Dataset):
+    """Samples whose scores are their number; that of a broken one is another's."""
+
+    def __init__(self, names, broken=()):
+        self.videos = [Video(path=name, name=name, label=0) for name in names]
+        self.broken = broken
+
+    def __len__(self):
+        return len(self.videos)
+
+    def __getitem__(self, index):
+        return torch.tensor([float(index), 0.0]), 0
+
+
+class Giving(LightningModule):
+    def predict_step(self, batch, batch_idx):
+        return batch[0]
+
+
+def written_scores(tmp_path, dataset):
+    file = tmp_path / "scores.npz"
+    trainer = quiet_trainer(tmp_path, callbacks=[ScoreWriter(file)])
+    trainer.predict(Giving(), DataLoader(dataset, batch_size=2))
+    return Scores.load(file)
+
+
+def test_a_broken_video_has_no_scores_of_another(tmp_path):
+    found = written_scores(tmp_path, Listed("abcd", broken=[2]))
+    assert (found.ids, found.scores[:, 0].tolist()) == (("a", "b", "d"), [0.0, 1.0, 3.0])
+
+
+def test_a_video_that_is_listed_twice_is_written_once(tmp_path):
+    found = written_scores(tmp_path, Listed("abca"))
+    assert (found.ids, found.scores[:, 0].tolist()) == (("a", "b", "c"), [0.0, 1.0, 2.0])

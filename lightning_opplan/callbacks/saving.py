@@ -32,6 +32,8 @@ def checkpoint_folder(trainer: Trainer, dirpath: str | os.PathLike[str] | None) 
     folder = str(dirpath)
     if _is_local(folder):
         folder = os.path.realpath(os.path.expanduser(folder.removeprefix("file://")))
+    elif not folder.endswith("://"):
+        folder = folder.rstrip("/")
     shared: str = trainer.strategy.broadcast(folder)
     return shared
 

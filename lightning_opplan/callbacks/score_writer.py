@@ -65,20 +65,26 @@ class ScoreWriter(BasePredictionWriter):
 
     @override
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        shares = [self._found]
+        loader: Any = trainer.predict_dataloaders
+        loader = loader[0] if isinstance(loader, list | tuple) else loader
+        dataset = getattr(loader, "dataset", None)
+        videos = getattr(dataset, "videos", None)
+        # In place of a broken video, another one was scored.
+        broken = getattr(dataset, "broken", ())
+        own = {index: row for index, row in self._found.items() if index not in broken}
+        shares = [own]
         if trainer.world_size > 1:
             shares = [{} for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(shares, self._found)
+            torch.distributed.all_gather_object(shares, own)
         # A distributed sampler fills up the last round: what comes twice is the same.
         found = {index: row for share in shares for index, row in share.items()}
         if not trainer.is_global_zero:
             return
-        loader: Any = trainer.predict_dataloaders
-        loader = loader[0] if isinstance(loader, list | tuple) else loader
-        videos = getattr(getattr(loader, "dataset", None), "videos", None)
-        order = sorted(found)
+        names = {index: str(index) if videos is None else videos[index].name for index in sorted(found)}
+        # A video that is listed twice is written once.
+        order = sorted({name: index for index, name in reversed(names.items())}.values())
         Scores(
-            ids=tuple(str(index) if videos is None else videos[index].name for index in order),
+            ids=tuple(names[index] for index in order),
             scores=np.stack([found[index] for index in order]).astype(np.float64),
             labels=np.array([-1 if videos is None else videos[index].label for index in order], np.int64),
             source=self.source,

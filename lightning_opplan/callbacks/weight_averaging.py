@@ -9,23 +9,34 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_opplan._lightning import averaged_model
+from lightning_opplan._lightning import average_by, averaged_model, place_average
 
 __all__ = ["ExponentialWeightAveraging", "GrowingWeightAveraging"]
 
 
 class _AverageEverywhere(WeightAveraging):
-    """Averaging as Lightning has it, but for what a resumed training and a test after a fit would lose."""
+    """Averaging as Lightning has it, on the device of the weights, and nothing is lost in a resumed fit or a test."""
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        place_average(self, trainer.strategy.root_device)
 
     @override
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Each rank has seen other batches, and so has other statistics of batch normalization. A resumed training
         # takes those of the first rank; an undisturbed one has to do the same.
+        if trainer.state.fn != TrainerFn.FITTING:
+            return  # the module has the average already, or a checkpoint's weights
         average = averaged_model(self)
         if average is not None and trainer.world_size > 1:
             for buffer in average.module.buffers():
                 torch.distributed.broadcast(buffer, 0)
         super().on_validation_epoch_start(trainer, pl_module)
+
+    @override
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_validation_epoch_end(trainer, pl_module)
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -92,3 +103,11 @@ class ExponentialWeightAveraging(_AverageEverywhere, EMAWeightAveraging):
             raise ValueError(f"`decay` must be a share of at least 0 and below 1, got {decay!r}.")
         self.decay = decay
         super().__init__(decay=decay)
+        average_by(self, self._average)
+
+    def _average(self, averages: Any, weights: Any, num_averaged: Tensor | int) -> None:  # noqa: ARG002
+        """Move the averages of one type and device towards the weights; whole numbers have no average."""
+        if averages[0].is_floating_point() or averages[0].is_complex():
+            torch._foreach_lerp_(averages, weights, 1.0 - self.decay)
+        else:
+            torch._foreach_copy_(averages, weights)

@@ -51,6 +51,7 @@ from lightning_opplan.tuner import (
     estimate_cost,
     follow_path,
     predict_ensemble,
+    predict_on,
     run_control,
     run_delivery,
     run_grid,
@@ -234,13 +235,7 @@ class OpplanCLI(OpenCLI):
 
     def before_predict(self) -> None:
         """Have scores written, if that is wanted; LightningCLI calls it."""
-        if self.value_of("split") != "test":
-            if not isinstance(self.datamodule, VideoDataModule):
-                raise ValueError(
-                    f"`split` must be left out with data other than a `VideoDataModule`, got "
-                    f"{self.value_of('split')!r}."
-                )
-            self.datamodule.predict_split = self.value_of("split")
+        predict_on(self.datamodule, self.value_of("split"))
         file = self.value_of("scores")
         if file is not None:
             source = f"{type(self.model).__name__}, {self.value_of('ckpt_path') or 'as it is made'}"
@@ -343,7 +338,9 @@ class OpplanCLI(OpenCLI):
         """Test, or predict with, the mean of several networks' scores."""
         file, recipe = Path(self.value_of("ensemble")), ConfigRecipe(self)
         if subcommand == "predict":
-            self.predictions = predict_ensemble(file, recipe)
+            self.predictions = predict_ensemble(
+                file, recipe, scores=self.value_of("scores"), split=self.value_of("split")
+            )
             return
         self.scores = score_ensemble(file, recipe, progress=say)
         plan = file.absolute().parent

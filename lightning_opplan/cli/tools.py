@@ -14,7 +14,7 @@ from lightning_opplan.cli.tool import ProgramTool, Tool
 from lightning_opplan.messages import suggestion
 from lightning_opplan.models import list_models
 from lightning_opplan.models.counting import network_cost
-from lightning_opplan.reporting import standard_console
+from lightning_opplan.reporting import say, standard_console
 
 __all__ = ["TOOLS"]
 
@@ -38,14 +38,23 @@ def _networks(values: Namespace) -> None:
     table = Table("network", title=f"{values.num_classes} classes, clips of {clip}", box=box.SIMPLE_HEAD)
     for column in ("parameters", "GMACs", f"GMACs × {values.views} views"):
         table.add_column(column, justify="right")
+    refusals = []
     for name in names:
-        cost = network_cost(
-            name,
-            num_classes=values.num_classes,
-            clip_length=values.clip_length,
-            crop_size=values.crop_size,
-            in_channels=values.in_channels,
-        )
+        try:
+            cost = network_cost(
+                name,
+                num_classes=values.num_classes,
+                clip_length=values.clip_length,
+                crop_size=values.crop_size,
+                in_channels=values.in_channels,
+            )
+        except ValueError as error:
+            if len(names) == 1:
+                raise
+            refusals.append(name)
+            table.add_row(name, *["–"] * 3)
+            say(f"{name}: {error}")
+            continue
         table.add_row(name, f"{cost.num_parameters:,}", f"{cost.gmacs:.2f}", f"{cost.gmacs * values.views:,.0f}")
     standard_console().print(table)
 

@@ -38,12 +38,12 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
     folder = data.source.cache_dir
     if folder is None:
         raise ValueError("`data.cache_dir` must be the folder to write decoded frames to, got none.")
-    have = PixelCache.begin(folder, short_side=short_side).videos
+    modality = data.source.modality
+    have = PixelCache.begin(folder, short_side=short_side, modality=modality).videos
     data.prepare_data()  # some are drawn or downloaded by it
     listed = data.without_missing(data.read_list())
     videos = {video.name: video.path for videos in listed.splits.values() for video in videos}
     todo = {name: path for name, path in videos.items() if name not in have}
-    modality = data.source.modality
     broken = {error.path: error for error in memory.scan(todo.values(), modality=modality)}
     if broken and data.on_error == "raise":
         raise next(iter(broken.values()))
@@ -60,7 +60,7 @@ def write_cache(data: VideoDataModule, *, short_side: int, num_threads: int) -> 
     # Videos are held whole, twice for a moment, and one more of them than there are threads.
     num_threads = min(num_threads, max(1, _MEMORY // (2 * max(sizes, default=1)) - 1))
     jobs = {name: _decoding(path, short_side, modality) for name, path in todo.items()}
-    written = write_pixels(folder, jobs, short_side=short_side, num_threads=num_threads)
+    written = write_pixels(folder, jobs, short_side=short_side, modality=modality, num_threads=num_threads)
     for _, error in tqdm(written, total=len(jobs), desc="Writing frames", unit="video"):
         if error is not None:
             if data.on_error == "raise":

@@ -96,6 +96,7 @@ def _write(
     if len(paths) < len({video.path for video in videos}):
         raise ValueError("`root` must hold no two videos that differ by their suffix alone: their flow would clash.")
     todo = {name: path for name, path in paths.items() if name not in files.written}
+    files.check_free(todo)
     broken = {error.path: error for error in memory.scan(todo.values())}
     if broken and data.on_error == "raise":
         raise next(iter(broken.values()))
@@ -117,8 +118,10 @@ def _write(
     checked = tqdm(files.damaged(), total=len(files.written), desc="Checking flow", unit="video")
     damaged = [name for name, is_damaged in checked if is_damaged]
     if damaged:
+        files.forget(damaged)
         raise VideoError(
-            str(files.folder), f"the flow of {first_names(damaged)} is damaged; delete flow.jsonl there and go on"
+            str(files.folder),
+            f"the flow of {first_names(damaged)} was damaged and is off the list: the same command finds it again",
         )
     for error in broken.values():
         print(f"Left out: {error}")
@@ -132,7 +135,10 @@ def _announce(jobs: list[_Job], num_videos: int, num_processes: int) -> None:
     seconds = per_pixel = 0.0
     for job in picked:
         num_frames = memory.frame_index(job.path).num_frames
-        frames = list(_scaled(job, range(num_frames)[num_frames // 2 - 1 : num_frames // 2 + 1]))
+        try:
+            frames = list(_scaled(job, range(num_frames)[num_frames // 2 - 1 : num_frames // 2 + 1]))
+        except VideoError:
+            continue  # it is told when its turn comes
         if len(frames) < 2:
             continue
         began = time.perf_counter()

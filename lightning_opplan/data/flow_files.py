@@ -5,9 +5,10 @@ A folder takes its name once it is whole, and a line is written after it; a vide
 
 import json
 import os
+import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,12 +20,13 @@ from PIL import Image
 
 from lightning_opplan.data.flow import Flow, quantised
 from lightning_opplan.data.video_files import VideoError
-from lightning_opplan.files import PARTIAL, write_json
+from lightning_opplan.files import PARTIAL, write_json, write_text
 
 __all__ = ["FlowFiles", "FlowSettings", "WrittenFlow", "write_pairs"]
 
 _FORMAT: Final = 1
 _QUALITY: Final = 95
+_OWN: Final = re.compile(r"[xy]_\d{5,}\.jpg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class FlowFiles:
 
     Attributes:
         written: The flow that there is, by name.
+        is_new: Whether nothing of it has been written before.
 
     Raises:
         ValueError: If the folder has flow of other settings.
@@ -77,7 +80,8 @@ class FlowFiles:
         self.folder = Path(folder)
         head = self.folder / "flow.json"
         content = {"format": _FORMAT, **asdict(settings)}
-        if not head.exists():
+        self.is_new = not head.exists()
+        if self.is_new:
             write_json(head, content)
         known = json.loads(head.read_text(encoding="utf-8"))
         if known != content:
@@ -93,6 +97,32 @@ class FlowFiles:
         with self._index.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(written)) + "\n")
         self.written[written.name] = written
+
+    def check_free(self, names: Iterable[str]) -> None:
+        """Make sure that the folders of some videos hold nothing but what a kill has left of their flow.
+
+        Raises:
+            ValueError: If there is anything else, which is somebody's.
+        """
+        for name in names:
+            place = self.folder / name
+            if not place.exists():
+                continue
+            inside = [entry.name for entry in os.scandir(place)] if place.is_dir() else [place.name]
+            foreign = inside if self.is_new else [each for each in inside if not _OWN.fullmatch(each)]
+            if foreign:
+                if self.is_new:
+                    (self.folder / "flow.json").unlink()  # or it would be taken for this program's from now on
+                raise ValueError(
+                    f"`flow_dir` must be a folder that `opplan flow` alone writes to, got {self.folder}, where "
+                    f"{name} holds {min(foreign)}. Choose another one, or delete what is there."
+                )
+
+    def forget(self, names: Collection[str]) -> None:
+        """Take some videos off the list, so that their flow is found again."""
+        self.written = {name: each for name, each in self.written.items() if name not in names}
+        lines = [json.dumps(asdict(each)) + "\n" for each in self.written.values()]
+        write_text(self._index, "".join(lines))
 
     def damaged(self) -> Iterator[tuple[str, bool]]:
         """Yield the name of each video, and whether its bytes are others than those written."""
@@ -123,7 +153,7 @@ def write_pairs(
         bound: Displacement in px of the lightest grey.
 
     Raises:
-        VideoError: If there are not two frames.
+        VideoError: If there are not two frames, or they change their size.
     """
     target = folder / name
     partial = target.with_name(target.name + PARTIAL)
@@ -132,6 +162,9 @@ def write_pairs(
             shutil.rmtree(old)
     partial.mkdir(parents=True)
     for number, (frame, following) in enumerate(pairwise(frames), start=1):
+        if frame.shape != following.shape:
+            shutil.rmtree(partial)
+            raise VideoError(str(target), "the frames change their size")
         for axis, grey in zip("xy", quantised(flow(frame, following), bound), strict=True):
             Image.fromarray(grey).save(partial / f"{axis}_{number:05d}.jpg", quality=_QUALITY)
     num_pairs, num_bytes, crc32 = _summed(partial)

@@ -4,16 +4,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 from typing_extensions import override
 
-from lightning_opplan.data.lists import Split
-from lightning_opplan.data.splits import internal_split
+from lightning_opplan.data.lists import Split, first_names
+from lightning_opplan.data.splits import internal_split, warn_of_large
 from lightning_opplan.inputs import Preprocessing, Shape
 
 __all__ = ["ImageDataModule"]
@@ -90,9 +92,9 @@ class ImageDataModule(LightningDataModule):
         self.classes: tuple[str, ...] = ()
         self.images: dict[Split, Pictures] = {}
 
-    def adopt(self, preprocessing: Preprocessing) -> None:
-        """Take what a network was made for, where nothing else was asked for."""
-        self.network = preprocessing
+    def adopt(self, preprocessing: Preprocessing | None) -> None:
+        """Take what a network was made for, if it says so, where nothing else was asked for."""
+        self.network = preprocessing or _OF_IMAGENET
 
     @property
     def input_shapes(self) -> dict[str, Shape]:
@@ -126,7 +128,9 @@ class ImageDataModule(LightningDataModule):
         if not root.is_dir():
             raise FileNotFoundError(f"`root` must be the folder of the images, got {self.root!r}: no such folder.")
         found = {split: root / name for split, names in _FOLDERS.items() for name in names if (root / name).is_dir()}
-        folders = {split: ImageFolder(str(folder)) for split, folder in (found or {"train": root}).items()}
+        folders = {
+            split: ImageFolder(str(folder), loader=_loaded) for split, folder in (found or {"train": root}).items()
+        }
         first = folders.get("train") or next(iter(folders.values()))
         for split, folder in folders.items():
             if folder.classes != first.classes:
@@ -145,7 +149,19 @@ class ImageDataModule(LightningDataModule):
             return splits
         if "val" not in splits:
             size = self.val_size if self.val_size is not None else (len(test) if test is not None else 0.2)
-            kept, cut = internal_split(train.targets, [None] * len(train), size=size, seed=self.split_seed)
+            try:
+                kept, cut = internal_split(train.targets, [None] * len(train), size=size, seed=self.split_seed)
+            except ValueError as error:
+                why = "as many as there are for the test" if self.val_size is None else "as `val_size` says"
+                raise ValueError(f"`val_size` must leave images to train on ({why}). {error}") from error
+            warn_of_large(len(cut), len(train), self.val_size, "images")
+            lacking = sorted(set(range(len(train.classes))) - {train.targets[index] for index in kept})
+            if lacking:
+                names = first_names([train.classes[label] for label in lacking])
+                raise ValueError(
+                    f"`root` must have a training image of every class, got none of {names} beside {len(cut)} images "
+                    "for validation. Set `val_size`, or add some."
+                )
             splits |= {"train": Subset(train, kept), "val": Subset(train, cut)}
         if self.train_on_validation:
             splits["train"] = ConcatDataset([splits["train"], splits["val"]])
@@ -192,6 +208,15 @@ class ImageDataModule(LightningDataModule):
 
     def _loader(self, images: Dataset[tuple[Tensor, int]], **options: Any) -> Loader:
         return DataLoader(images, num_workers=self.num_workers, pin_memory=torch.cuda.is_available(), **options)
+
+
+def _loaded(file: str) -> Image.Image:
+    """A picture in RGB; one of 16 bits of grey is not cut off at 255, as Pillow has it, but scaled."""
+    with Image.open(file) as picture:
+        if not picture.mode.startswith("I"):
+            return picture.convert("RGB")
+        grey = np.asarray(picture).astype(np.float64) * (255 / 65535)
+        return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8)).convert("RGB")
 
 
 class _Transformed(Dataset[tuple[Tensor, int]]):

@@ -62,7 +62,8 @@ def _frames(folder: str, modality: Modality) -> tuple[tuple[str, ...], ...]:
 
 @lru_cache(maxsize=256)
 def _listed(folder: str, modality: Modality, mtime: int) -> tuple[tuple[str, ...], ...]:  # noqa: ARG001 - of the key
-    names = sorted(entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in _SUFFIXES)
+    entries = (entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+    names = _in_order(sorted(name for name in entries if Path(name).suffix.lower() in _SUFFIXES))
     right, down = _components(names)
     if modality == "flow":
         return tuple((os.path.join(folder, x), os.path.join(folder, y)) for x, y in _pairs(folder, right, down))
@@ -104,17 +105,25 @@ def _pairs(folder: str, right: Mapping[int, str], down: Mapping[int, str]) -> li
     return [(right[number], down[number]) for number in sorted(right)]
 
 
+def _numbers(names: Sequence[str]) -> list[re.Match[str]]:
+    """The beginning, number and end of every name of a numbered series; none if it is not one."""
+    matches = [match for name in names if (match := re.fullmatch(r"(.*?)(\d+)(\.\w+)", name))]
+    is_series = len(matches) == len(names) and len({(match[1], match[3]) for match in matches}) == 1
+    return matches if is_series else []
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """By number where that is what names differ in: frame2 comes before frame10."""
+    matches = _numbers(names)
+    return [match[0] for match in sorted(matches, key=lambda match: int(match[2]))] if matches else list(names)
+
+
 def _first_gap(names: Sequence[str]) -> str | None:
     """The first name that a numbered series lacks; ``None`` if it has all, or is not numbered."""
-    matches = [re.fullmatch(r"(.*?)(\d+)(\.\w+)", name) for name in names]
-    if not all(matches) or len({(match[1], match[3]) for match in matches if match}) > 1:
-        return None
-    numbers = sorted(int(match[2]) for match in matches if match)
-    for before, after in pairwise(numbers):
+    matches = _numbers(names)
+    for before, after in pairwise(sorted(int(match[2]) for match in matches)):
         if after > before + 1:
-            first = matches[0]
-            assert first is not None
-            return f"{first[1]}{before + 1:0{len(first[2])}d}{first[3]}"
+            return f"{matches[0][1]}{before + 1:0{len(matches[0][2])}d}{matches[0][3]}"
     return None
 
 

@@ -162,6 +162,9 @@ def read_folders(root: str | os.PathLike[str]) -> VideoList:
     """
     root = checked_folder(root)
     found = {name: root / name for name in _SPLITS if (root / name).is_dir()}
+    twice = next((name for name in found if name != _SPLITS[name] and _SPLITS[name] in found), None)
+    if twice is not None:
+        raise ValueError(f"{root}: must have one folder for each split, got {_SPLITS[twice]!r} and {twice!r}.")
     if not found:
         found = {"train": root}
     names = {split: _subfolders(folder) for split, folder in found.items()}
@@ -205,17 +208,18 @@ def read_csv(
     if not rows:
         raise ValueError(f"{file}: must list videos, got none.")
     for column in ("path", "label", *([group_column] if group_column else [])):
-        if column not in rows[0]:
-            raise ValueError(f"{file}: must have a column {column!r}. {suggestion(column, rows[0], label='Columns')}")
-    labels = {row["label"] for row in rows}
-    for number, row in enumerate(rows, start=2):
+        if column not in rows[0][1]:
+            known = suggestion(column, rows[0][1], label="Columns")
+            raise ValueError(f"{file}: must have a column {column!r}. {known}")
+    labels = {row["label"] for _, row in rows}
+    for number, row in rows:
         for column in ("path", "label"):
             if not row[column]:
                 raise ValueError(f"{file}, line {number}: must have a {column}, got none.")
     classes = sorted(labels, key=int) if all(map(_is_number, labels)) else sorted(labels)
     collected: dict[Split, list[Video]] = {}
     seen: dict[str, tuple[int, str, str]] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         split = row.get("split") or "train"
         if split not in _SPLITS:
             raise ValueError(f"{file}, line {number}: `split` must be one of train, val, test, got {split!r}.")

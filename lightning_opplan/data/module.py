@@ -33,7 +33,7 @@ from lightning_opplan.data.lists import (
 )
 from lightning_opplan.data.sampling import Sampling, ShortVideo
 from lightning_opplan.data.short_cycle import LARGEST_BATCH, SHORT_CYCLE, ShortCycleBatches
-from lightning_opplan.data.splits import kept_split
+from lightning_opplan.data.splits import kept_split, warn_of_large
 from lightning_opplan.inputs import Preprocessing, Shape
 from lightning_opplan.messages import checked_choice
 
@@ -96,11 +96,12 @@ class VideoDataModule(LightningDataModule):
         cache_dir: Folder of decoded frames that `opplan cache` wrote; used for the videos that it has.
         modality: ``"rgb"``, or ``"flow"``: clips of two channels, optical flow to the right and down. Where a clip is
             mirrored, the first of them changes its sign.
-        mean: Of every channel, of values from 0 to 1; by default what the network was made for, else ImageNet's.
+        mean: Of every channel, of values from 0 to 1; by default what the network was made for, else ImageNet's. Flow
+            has its own.
         std: The same for the standard deviation.
-        flow_dir: Folder of the flow of every listed video, which `opplan flow` writes. Without it, `root` holds flow
-            itself: folders of x_00001.jpg, y_00001.jpg and so on, as other tools name them, too, or GIFs whose red is
-            to the right and whose green is down.
+        flow_dir: Folder of the flow of every listed video: folders of x_00001.jpg, y_00001.jpg and so on, which
+            `opplan flow` writes, or as other tools name them. Without it, the listed videos are such folders
+            themselves, or GIFs whose red is to the right and whose green is down.
 
     Attributes:
         predict_split: The split whose videos a prediction is for, views and all: ``"test"``, or ``"val"`` to choose
@@ -189,8 +190,8 @@ class VideoDataModule(LightningDataModule):
         self.classes: tuple[str, ...] = ()
         self.videos: dict[Split, tuple[Video, ...]] = {}
 
-    def adopt(self, preprocessing: Preprocessing) -> None:
-        """Take what a network was made for, where nothing else was asked for.
+    def adopt(self, preprocessing: Preprocessing | None) -> None:
+        """Take what a network was made for, if it says so, where nothing else was asked for.
 
         Raises:
             ValueError: If that does not go with what was asked for.
@@ -219,7 +220,8 @@ class VideoDataModule(LightningDataModule):
         if self.videos:
             return
         if self.source.cache_dir is not None:
-            PixelCache.opened(self.source.cache_dir)  # or it is missed only when the first clip is cut
+            # Or it is missed only when the first clip is cut.
+            PixelCache.opened(self.source.cache_dir).check(self.source.modality)
         found = self.read_list()
         self.classes = found.classes
         # Split first: which videos are kept for validation must not depend on which files are there today.
@@ -268,6 +270,19 @@ class VideoDataModule(LightningDataModule):
     @override
     def predict_dataloader(self) -> Loader:
         return self._views(self.predict_split)
+
+    def predict_on(self, split: Split) -> None:
+        """Choose the split whose videos a prediction is for.
+
+        Raises:
+            ValueError: If the validation videos are trained on, so that nothing can be chosen on their scores.
+        """
+        if split == "val" and self.train_on_validation:
+            raise ValueError(
+                '`split` must not be "val" with `data.train_on_validation`: those videos were trained on. Train '
+                "without (`--plan.final_setting '{}'`) to choose anything on their scores."
+            )
+        self.predict_split = split
 
     def read_list(self) -> VideoList:
         """Read which videos there should be, with the paths of what is trained on: of their flow, that is, if so.
@@ -327,12 +342,8 @@ class VideoDataModule(LightningDataModule):
         size = self.val_size if self.val_size is not None else len(splits.get("test", ())) or 0.2
         file = None if self.val_file is None else Path(self.val_file)
         kept, cut = kept_split(train, size=size, seed=self.split_seed, file=file)
-        if 2 * len(cut) > len(train) and not self.train_on_validation:
-            why = "as many as there are for the test" if self.val_size is None else "as `val_size` says"
-            rank_zero_warn(
-                f"The internal validation set takes {len(cut)} of {len(train)} training videos, {why}. "
-                "Set `val_size` to keep more for training."
-            )
+        if not self.train_on_validation:
+            warn_of_large(len(cut), len(train), self.val_size, "videos")
         return {**splits, "train": tuple(train[i] for i in kept), "val": tuple(train[i] for i in cut)}
 
     def _without_broken(self, splits: dict[Split, tuple[Video, ...]]) -> dict[Split, tuple[Video, ...]]:

@@ -14,7 +14,7 @@ from lightning_opplan.data.frames.index_database import cache_folder
 from lightning_opplan.data.lists import Video, first_names
 from lightning_opplan.files import replacing
 
-__all__ = ["internal_split", "kept_split", "load_split", "save_split"]
+__all__ = ["internal_split", "kept_split", "load_split", "save_split", "warn_of_large"]
 
 
 def kept_split(
@@ -118,6 +118,16 @@ def internal_split(
             f"{len(members)} groups: one side would be empty."
         )
     return training, sorted(validation)
+
+
+def warn_of_large(num_cut: int, num_all: int, val_size: float | None, what: str) -> None:
+    """Warn where the internal validation set takes more than half of the training set."""
+    if 2 * num_cut > num_all:
+        why = "as many as there are for the test" if val_size is None else "as `val_size` says"
+        rank_zero_warn(
+            f"The internal validation set takes {num_cut} of {num_all} training {what}, {why}. "
+            "Set `val_size` to keep more for training."
+        )
 
 
 class _Candidates:

@@ -28,9 +28,14 @@ def read_text(file: Path) -> str:
         ) from None
 
 
-def csv_rows(file: Path) -> list[dict[str, str]]:
-    """Read a CSV with a header, its columns separated by commas, or by semicolons or tabs where the header is."""
+def csv_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV with a header, its columns separated by commas, or by semicolons or tabs where the header is.
+
+    Returns:
+        The line of every row, and its values by column.
+    """
     text = read_text(file)
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
-    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    return [(reader.line_num, row) for row in reader]

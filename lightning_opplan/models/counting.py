@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightning_opplan.models.network import ScoringNetwork
 from lightning_opplan.models.registry import get_model
 
 __all__ = ["NetworkCost", "network_cost"]
@@ -40,10 +41,10 @@ def network_cost(
     Raises:
         ValueError: If there is no such network, or it does not take such clips.
     """
-    with torch.device("meta"):
-        network = get_model(name, num_classes=num_classes, in_channels=in_channels).eval()
-        frames = (clip_length,) if network.takes == "clips" else ()
-        inputs = torch.empty(1, in_channels, *frames, crop_size, crop_size)
+    network = _built(name, num_classes, in_channels).eval()
+    shape = (in_channels, *((clip_length,) if network.takes == "clips" else ()), crop_size, crop_size)
+    network.check_shape(shape)
+    inputs = torch.empty(1, *shape, device=next(network.parameters()).device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(inputs)
     # It counts a multiplication and an addition as two.
@@ -52,3 +53,11 @@ def network_cost(
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         gmacs=counter.get_total_flops() / 2e9,
     )
+
+
+def _built(name: str, num_classes: int, in_channels: int) -> ScoringNetwork:
+    try:
+        with torch.device("meta"):
+            return get_model(name, num_classes=num_classes, in_channels=in_channels)
+    except NotImplementedError:  # it looks at its weights while it is made
+        return get_model(name, num_classes=num_classes, in_channels=in_channels)

@@ -149,7 +149,10 @@ def stages_around_trunk(inner: nn.Module, classifiers: Collection[str]) -> tuple
     lists = [
         (name, module)
         for name, module in inner.named_modules()
-        if isinstance(module, nn.Sequential | nn.ModuleList) and len(module) >= _MIN_TRUNK and name not in classifiers
+        if isinstance(module, nn.Sequential | nn.ModuleList)
+        and len(module) >= _MIN_TRUNK
+        # Nor what ends with a classifier, such as the three layers of VGG.
+        and not any(f"{classifier}.".startswith(f"{name}.") for classifier in classifiers)
     ]
     if lists:
         name, trunk = max(lists, key=lambda item: sum(each.numel() for each in item[1].parameters()))

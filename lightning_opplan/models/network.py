@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_opplan.inputs import Preprocessing, Shape
 
@@ -99,7 +100,7 @@ def numbered(network: ScoringNetwork) -> dict[str, int]:
 
 
 def whole_modules(network: nn.Module, names: Collection[str]) -> list[nn.Module]:
-    """Return the largest modules that have parameters, and none but the named ones."""
+    """Return the largest modules that have parameters, and none but the named ones, and the dropout before them."""
     known, found = set(names), []
 
     def visit(module: nn.Module, prefix: str) -> None:
@@ -113,4 +114,13 @@ def whole_modules(network: nn.Module, names: Collection[str]) -> list[nn.Module]
             visit(child, f"{prefix}.{name}" if prefix else name)
 
     visit(network, "")
+    # Dropout has no parameters to be known by: it belongs to what comes after it.
+    waiting: list[nn.Module] = []
+    for name, module in network.named_modules():
+        own_names = {f"{name}.{each}" if name else each for each, _ in module.named_parameters(recurse=False)}
+        if isinstance(module, _DropoutNd):
+            waiting.append(module)
+        elif own_names:
+            found += waiting if own_names <= known else []
+            waiting = []
     return found

@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import partial
 from typing import Any, TypeVar
 
-from lightning_opplan.messages import suggestion
+from lightning_opplan.inputs import Preprocessing
+from lightning_opplan.messages import checked_names, suggestion
 from lightning_opplan.models.libraries import SOURCES, known_names, network_from
 from lightning_opplan.models.network import ScoringNetwork
 from lightning_opplan.models.video_resnet import BOTTLENECKS, DEPTHS, ResidualBlock, VideoNetwork, VideoResNet
@@ -51,7 +53,8 @@ def get_model(name: str, *, weights: str | None = None, **options: Any) -> Scori
             (``KINETICS400_V1``, ``a1_in1k``, ``MCG-NJU/videomae-base``), or a file or folder of them.
         options: What its builder takes: `num_classes` and, if wanted, `dropout`, `in_channels`,
             `activation_checkpointing`, and `alpha` and `lateral_frames` of SlowFast; for networks of other libraries
-            what these take, too.
+            what these take, too, and `preprocessing`, values of a `Preprocessing` for weights in a file, which does
+            not say them.
 
     Raises:
         ValueError: If there is no such network or option (the message names the closest ones), or the weights are not
@@ -64,10 +67,10 @@ def get_model(name: str, *, weights: str | None = None, **options: Any) -> Scori
         >>> type(get_model("dg_p3d_tiny", num_classes=4)).__name__
         'DualHeadVideoResNet'
     """
-    source, separator, rest = name.partition("/")
+    source, separator, _ = name.partition("/")
     if separator and source in SOURCES:
         if name in known_names(source):
-            return network_from(source, rest, weights=weights, **options)
+            return _from_library(name, weights, options)
         raise ValueError(f"`name` must be a network of {source}, got {name!r}. {_close(name)}")
     if name not in _BUILDERS:
         raise ValueError(f"`name` must be a registered network, got {name!r}. {_close(name)}")
@@ -79,6 +82,21 @@ def get_model(name: str, *, weights: str | None = None, **options: Any) -> Scori
     network = builder(**options)
     if weights is not None:
         load_weights(network, weights)
+    return network
+
+
+def _from_library(name: str, weights: str | None, options: dict[str, Any]) -> ScoringNetwork:
+    """A network of another library, with what it is to be fed, which its weights say, or the option does."""
+    source, _, rest = name.partition("/")
+    asked = options.pop("preprocessing", None) or {}
+    checked_names("preprocessing", asked, [field.name for field in fields(Preprocessing)])
+    network = network_from(source, rest, weights=weights, **options)
+    known = network.preprocessing
+    assert known is not None
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in asked.items()}
+    network.preprocessing = replace(known, **given)
+    # A checkpoint has to know it, which does not ask for the weights again.
+    network.options = {**network.options, "preprocessing": asdict(network.preprocessing)}
     return network
 
 

@@ -57,7 +57,8 @@ class Classifier(LightningModule):
         frozen_stages: Stages of the network, from the stem on, that are not trained; with all of them the classifier
             alone is. Their batch normalisation uses its running statistics, and they drop nothing.
         dropout: Probability of dropping a feature before each classifier; by default that of the network, 0.5 for our
-            own ones.
+            own ones. For a network of another library what it calls its dropout, if it has any: torchvision's
+            transformers drop within their blocks, too.
         in_channels: Channels of the inputs: 3 for RGB.
         network_options: Further options of the network, such as ``{"alpha": 8}`` of SlowFast.
         freeze_batch_norm: Train with every BatchNorm frozen but the first.
@@ -167,8 +168,8 @@ class Classifier(LightningModule):
             ValueError: If the network does not take the inputs of a split.
         """
         adopt, known = getattr(data, "adopt", None), self.network.preprocessing
-        if adopt is not None and known is not None:
-            adopt(known)
+        if adopt is not None:
+            adopt(known)  # or nothing, where the data have served another network before
         shapes: Mapping[str, Any] = getattr(data, "input_shapes", {})
         tried: dict[tuple[int, ...], str] = {}
         for split, shape in shapes.items():

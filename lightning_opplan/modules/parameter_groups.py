@@ -1,7 +1,7 @@
 """Which parameters an optimizer gets, at which rate and with which decay."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from torch import nn
 
@@ -10,7 +10,14 @@ from lightning_opplan.messages import checked_choice
 __all__ = ["Decayed", "parameter_groups"]
 
 Decayed = Literal["all", "weights"]
-"""What weight decay is for: everything, or weights alone, without norms and biases."""
+"""What weight decay is for: everything, or weights alone, without norms, biases, tokens and embeddings of places."""
+
+
+_ADDED: Final = (
+    "token", "tokens", "embed", "embedding", "embeddings", "bias", "biases", "table", "pos", "rel_pos_h", "rel_pos_w",
+    "rel_pos_t",
+)  # fmt: skip
+"""Ends of the names of what is learned in the place of an input."""
 
 
 def parameter_groups(
@@ -29,7 +36,7 @@ def parameter_groups(
         numbers: The stage of each, from 0 at the stem; that of the head is the highest.
         learning_rate: Rate of the head.
         weight_decay: Weight decay.
-        decayed: What it is for. Norms and biases, and other vectors, are what has one dimension, and whatever the
+        decayed: What it is for. Norms and biases, and other vectors, are left out, and whatever the
             network learns in the place of an input: tokens and embeddings of places.
         layer_decay: What the rate is multiplied by from each stage to the one below it.
 
@@ -57,4 +64,5 @@ def parameter_groups(
 def _is_weight(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter is multiplied with features; tokens and embeddings of places are added, as biases are."""
     last = name.rpartition(".")[2]
-    return parameter.ndim > 1 and not last.endswith(("token", "embed", "embedding", "embeddings", "bias", "table"))
+    is_vector = parameter.numel() == max(parameter.shape, default=1)
+    return not is_vector and not last.endswith(_ADDED)

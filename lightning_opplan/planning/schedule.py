@@ -148,7 +148,7 @@ class FixedStage:
     @property
     def is_constant(self) -> bool:
         """Whether the learning rate is what the setting says, all the time."""
-        return self.rate_factor(self.epochs) == 1.0
+        return self.rate_factor(0.0) == self.rate_factor(self.epochs) == 1.0
 
     def rate_factor(self, epoch: float) -> float:
         """Return what the learning rate is multiplied by after `epoch` epochs of the stage.

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ def read_curves(files: Iterable[str], *, metric: str | None = None, mode: Mode |
     """Read all curves of some files.
 
     - ``.csv``: a row per validation and a column per metric, as Lightning's `CSVLogger` writes them; epochs in a
-      column ``epoch`` count from 0, as Lightning's do. Without one, rows are epochs.
+      column ``epoch`` count from 0, as Lightning's do. Without one, rows are epochs. Several
+      rows of an epoch lie within it; where the epoch falls, another curve begins.
     - ``.jsonl``: a curve per line, with ``values`` from epoch 1 on, and perhaps ``id``, ``metric`` and ``mode``; or
-      the journal of a search, with a curve per edge.
+      the journal of a search, with a curve per edge or arm.
     - anything else: the log of TensorBoard, a file or a folder.
 
     Args:
@@ -64,40 +66,62 @@ def _of_csv(file: Path, metric: str | None, mode: Mode | None) -> Iterator[Curve
         rows = list(csv.DictReader(stream))
     columns = [name for name in (rows[0] if rows else {}) if name and name not in ("epoch", "step")]
     for name in [_chosen(file, columns, metric)] if metric else _validated(file, columns):
-        points: list[Point] = []
+        points: list[tuple[float, float]] = []
         for number, row in enumerate(rows, start=2):
             if not (row.get(name) or "").strip():
                 continue  # loggers leave the metrics of other steps out
-            value = _number(file, number, row[name])
-            epoch = _number(file, number, row["epoch"]) + 1 if row.get("epoch") else len(points) + 1
-            points.append((epoch, value))
-        yield _curve(f"{file.stem}: {name}", name, points, mode)
+            epoch = _number(file, number, row["epoch"]) if row.get("epoch") else len(points)
+            points.append((epoch, _number(file, number, row[name])))
+        runs = _runs(points)
+        for number, run in enumerate(runs, start=1):
+            part = f", run {number}" if len(runs) > 1 else ""
+            yield _curve(f"{file.stem}: {name}{part}", name, run, mode)
+
+
+def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """The curves of a column by the epochs that are over; several validations of one are spread over it."""
+    starts = [i for i, (epoch, _) in enumerate(points) if i == 0 or epoch < points[i - 1][0]]
+    found = []
+    for start, end in pairwise([*starts, len(points)]):
+        run: list[tuple[float, float]] = []
+        for epoch, same in groupby(points[start:end], key=lambda point: point[0]):
+            values = [value for _, value in same]
+            run += [(epoch + place / len(values), value) for place, value in enumerate(values, start=1)]
+        found.append(run)
+    return found
 
 
 def _of_lines(file: Path, metric: str | None, mode: Mode | None) -> Iterator[Curve]:
     given: Mapping[str, Any] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    of_search: dict[str, Mapping[str, Any]] = {}
+    text = file.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             content = json.loads(line)
         except ValueError as error:
+            if given and number == len(lines) and not text.endswith("\n"):
+                break  # of a journal, in the middle of whose last line the search was killed
             raise ValueError(f"{file}, line {number}: is not JSON ({error}).") from error
         if not isinstance(content, dict):
             raise ValueError(f"{file}, line {number}: must be a JSON object, got {content!r}.")
         if content.get("type") == "plan":
             given = content
         if "values" in content:
-            name, called = content.get("id", f"line {number}"), content.get("metric", "")
-            points = list(enumerate(content["values"], start=1))
-        elif content.get("type") == "edge":
-            name, called = " → ".join(content["edge"]), given.get("monitor", "")
-            points = [(epoch, value) for epoch, value in content["curve"]]
-        else:
-            continue
-        if metric is None or metric == called:
-            told = content.get("mode", given.get("mode"))
-            yield _curve(str(name), called, points, mode or told)
+            called = content.get("metric", "")
+            if metric is None or metric == called:
+                points = list(enumerate(content["values"], start=1))
+                name = f"{file}, line {number}"
+                yield _curve(
+                    str(content.get("id", f"line {number}")), called, points, mode or content.get("mode"), name
+                )
+        elif content.get("type") in ("edge", "pause"):
+            of_search[" → ".join(content["edge"])] = content  # the last word on it
+    called = given.get("monitor", "")
+    for name, content in of_search.items() if metric in (None, called) else ():
+        yield _curve(name, called, [tuple(point) for point in content["curve"]], mode or given.get("mode"))
 
 
 def _of_tensorboard(file: Path, metric: str | None, mode: Mode | None) -> Iterator[Curve]:
@@ -142,8 +166,14 @@ def _number(file: Path, line: int, text: str) -> float:
         raise ValueError(f"{file}, line {line}: must hold numbers, got {text!r}.") from None
 
 
-def _curve(name: str, metric: str, points: Sequence[tuple[float, Any]], mode: Mode | None) -> Curve:
+def _curve(
+    name: str, metric: str, points: Sequence[tuple[float, Any]], mode: Mode | None, place: str | None = None
+) -> Curve:
+    try:
+        values = [math.nan if value is None else float(value) for _, value in points]
+    except (TypeError, ValueError):
+        raise ValueError(f"{place or name}: `values` must hold numbers, got others.") from None
     finite = tuple(
-        (epoch, float(value) if value is not None and math.isfinite(value) else None) for epoch, value in points
+        (epoch, value if math.isfinite(value) else None) for (epoch, _), value in zip(points, values, strict=True)
     )
     return Curve(name=name, points=finite, mode=mode or ("min" if sounds_lower(metric) else "max"))

@@ -31,7 +31,7 @@ class CurveStudy:
 
     Attributes:
         curve: The curve.
-        fits: The fit of every family that has fewer parameters than the curve has values, to the curve scaled to
+        fits: The fit of every family that has no more parameters than the curve has values, to the curve scaled to
             [0, 1] with 1 the best.
         knee: The epoch that the rule takes, from all that it would have seen.
         stop: The epoch at which it would have stopped; ``None`` if it would not.

@@ -1,7 +1,7 @@
 """The search at work: one fresh Trainer per edge, in the order that the search asks for."""
 
 from lightning_opplan.tuner.deliver import Delivered, run_control, run_delivery
-from lightning_opplan.tuner.ensemble import Ensemble, predict_ensemble, score_ensemble
+from lightning_opplan.tuner.ensemble import Ensemble, predict_ensemble, predict_on, score_ensemble
 from lightning_opplan.tuner.estimate import estimate_cost
 from lightning_opplan.tuner.follow import follow_path
 from lightning_opplan.tuner.grid import run_grid, run_study
@@ -19,6 +19,7 @@ __all__ = [
     "estimate_cost",
     "follow_path",
     "predict_ensemble",
+    "predict_on",
     "run_control",
     "run_delivery",
     "run_grid",

@@ -314,7 +314,7 @@ def _publish(folder: Path, members: Sequence[Member], result: SearchResult) -> D
     if not named:
         raise SearchError("Every training diverged: there is nothing to deliver. Start with a lower learning rate.")
     groups: dict[str, list[EnsembleMember]] = {}
-    for member in sorted(members, key=lambda each: -each.value):
+    for member in members:  # they come best first
         if member.name in named:
             groups.setdefault(member.group, []).append(named[member.name])
     files = ensemble_files(folder, groups)

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_opplan.callbacks import ScoreWriter
 from lightning_opplan.files import dump_yaml, parse_yaml, write_json, write_text
 from lightning_opplan.messages import checked_names
 from lightning_opplan.planning.graph import Setting
@@ -25,7 +26,7 @@ from lightning_opplan.tuner.edges.ranks import Ranks
 from lightning_opplan.tuner.edges.recipe import Recipe
 from lightning_opplan.tuner.edges.training import quiet
 
-__all__ = ["Ensemble", "EnsembleMember", "predict_ensemble", "score_ensemble"]
+__all__ = ["Ensemble", "EnsembleMember", "predict_ensemble", "predict_on", "score_ensemble"]
 
 _FORMAT: Final = 1
 _HEADER: Final = """\
@@ -152,12 +153,37 @@ def score_ensemble(
     return found
 
 
-def predict_ensemble(file: str | os.PathLike[str], recipe: Recipe) -> list[Any]:
+def predict_on(data: Any, split: str) -> None:
+    """Let data predict on another split than the test's.
+
+    Args:
+        data: Of a module with ``predict_on``, as `VideoDataModule` has.
+        split: The split.
+
+    Raises:
+        ValueError: If the data have no such method, or refuse the split.
+    """
+    if split == "test":
+        return
+    if not hasattr(data, "predict_on"):
+        raise ValueError(f"`split` must be left out with data other than a `VideoDataModule`, got {split!r}.")
+    data.predict_on(split)
+
+
+def predict_ensemble(
+    file: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    scores: str | os.PathLike[str] | None = None,
+    split: str = "test",
+) -> list[Any]:
     """Predict with the mean of the members' scores.
 
     Args:
         file: The file of the ensemble.
         recipe: Makes the experiment of each member.
+        scores: File for what ``predict_step`` returns, see `Scores`.
+        split: Split of a `VideoDataModule` to predict on.
 
     Returns:
         What ``predict_step`` returns for every batch where the module returns the mean of the members' scores.
@@ -171,14 +197,28 @@ def predict_ensemble(file: str | os.PathLike[str], recipe: Recipe) -> list[Any]:
         ranks, mean = Ranks(recipe.build_trainer(str(file.parent))), _Mean()
         for member in ensemble.members:
             with mean.taking(member.name):
-                _run(member, recipe, ranks, file.parent, mean, "predict")
+                _run(member, recipe, ranks, file.parent, mean, "predict", split=split)
+        writers = [] if scores is None else [ScoreWriter(scores, f"mean of {len(ensemble.members)}, {file}")]
         with mean.giving():
-            predictions: list[Any] = _run(ensemble.members[0], recipe, ranks, file.parent, mean, "predict")
+            predictions: list[Any] = _run(
+                ensemble.members[0], recipe, ranks, file.parent, mean, "predict", callbacks=writers, split=split
+            )
     return predictions
 
 
-def _run(member: EnsembleMember, recipe: Recipe, ranks: Ranks, folder: Path, mean: "_Mean", stage: str) -> Any:
-    experiment = recipe.build(member.setting, callbacks=[mean.counter], folder=str(folder))
+def _run(
+    member: EnsembleMember,
+    recipe: Recipe,
+    ranks: Ranks,
+    folder: Path,
+    mean: "_Mean",
+    stage: str,
+    *,
+    callbacks: Sequence[Callback] = (),
+    split: str = "test",
+) -> Any:
+    experiment = recipe.build(member.setting, callbacks=[mean.counter, *callbacks], folder=str(folder))
+    predict_on(experiment.data, split)
     ranks.adopt(experiment.trainer)
     quiet(experiment.trainer)
     load_weights(experiment.model, str(member.weights))

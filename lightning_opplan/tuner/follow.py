@@ -114,7 +114,7 @@ def _keep(stopping: ForEpochs, folder: TrainingFolder) -> None:
 def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting], experiment: Mapping[str, Any]) -> None:
     """Keep a copy of what is followed here, and how, and refuse to mix it with anything else."""
     steps = [
-        PathStep(state=step.state, epochs=step.epochs, setting=setting)
+        PathStep(state=step.state, epochs=step.epochs, setting={**step.setting, **setting})  # its own `anneal`, too
         for step, setting in zip(path.steps, settings, strict=True)
     ]
     followed = replace(path, steps=tuple(steps), is_complete=True)

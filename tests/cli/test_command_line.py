@@ -567,7 +567,7 @@ def test_plan_deliver_control_and_test(budgeted_plan, capsys):
     main(["control", "--config", file])
     for name in ("ensemble.yaml", "deliver/ensemble.yaml", "control/ensemble.yaml", "control/ensemble-cosine.yaml"):
         cli = main(["test", "--config", file, "--ensemble", f"{folder}/{name}"])
-        assert set(cli.scores) == {"ensemble", "members"}
+        assert set(cli.scores) == {"ensemble", "members", "num_samples"}
     capsys.readouterr()
     main(["report", folder])
     out = capsys.readouterr().out

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -118,7 +119,7 @@ def test_damage_is_named(tmp_path, words, capsys):
     (tmp_path / "flow" / "train" / "jump" / "0" / "x_00002.jpg").write_bytes(b"junk")
     with pytest.raises(SystemExit):
         main(words)
-    assert f"{tmp_path / 'flow'}: the flow of train/jump/0 is damaged" in capsys.readouterr().err
+    assert f"{tmp_path / 'flow'}: the flow of train/jump/0 was damaged" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -149,3 +150,34 @@ def test_a_single_frame_has_no_flow(tmp_path, words, capsys):
     out = capsys.readouterr().out
     assert "Left out: " in out
     assert "The flow of 4 videos is in" in out
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["foreign flow", "foreign files"])
+def test_what_somebody_else_has_written_is_never_deleted(tmp_path, words, capsys, is_new):
+    place = tmp_path / "flow" / "train" / "jump" / "0"
+    place.mkdir(parents=True)
+    (place / "x_00001.jpg").write_bytes(b"of another tool")
+    if not is_new:
+        (place / "img_00001.jpg").write_bytes(b"a frame")
+        settings = {"format": 1, "method": "tv_l1", "short_side": 256, "bound": 20.0}
+        (tmp_path / "flow" / "flow.json").write_text(json.dumps(settings))
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert "must be a folder that `opplan flow` alone writes to" in capsys.readouterr().err
+    assert (place / "x_00001.jpg").read_bytes() == b"of another tool"
+
+
+@pytest.mark.slow
+def test_only_what_is_damaged_is_found_again(tmp_path, words, capsys):
+    main(words)
+    folder = tmp_path / "flow"
+    kept = folder / "test" / "run" / "0" / "x_00001.jpg"
+    before = kept.stat().st_mtime_ns
+    (folder / "train" / "jump" / "0" / "x_00001.jpg").write_bytes(b"junk")
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "the same command finds it again" in capsys.readouterr().err
+    main(words)
+    assert "4 videos" in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == before

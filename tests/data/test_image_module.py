@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -78,3 +79,24 @@ def test_missing_test_set_is_named(root):
     data = module(root / "train")
     with pytest.raises(ValueError, match="`root` must hold a test set, got .* with train, val"):
         data.test_dataloader()
+
+
+def test_grey_of_16_bits_is_scaled(tmp_path):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number, value in enumerate((0, 25700, 65535)):
+            Image.fromarray(np.full((8, 8), value, np.uint16)).save(tmp_path / label / f"{number}.png")
+    data = ImageDataModule(str(tmp_path), crop_size=8, val_size=2)
+    data.setup("fit")
+    values = {int(np.asarray(picture)[0, 0, 0]) for split in ("train", "val") for picture, _ in data.images[split]}
+    assert values == {0, 100, 255}
+
+
+def test_a_class_without_a_training_image_is_named(tmp_path):
+    for label in "abc":
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / label / "0.png")
+    with pytest.raises(ValueError, match="must have a training image of every class, got none of"):
+        ImageDataModule(str(tmp_path), val_size=1).setup("fit")
+    with pytest.raises(ValueError, match="`val_size` must leave images to train on"):
+        ImageDataModule(str(tmp_path), val_size=3).setup("fit")

@@ -45,3 +45,10 @@ def test_broken_folders_are_named(folder, tmp_path_factory):
     Image.new("RGB", (8, 8)).save(folder / "00005.png")
     with pytest.raises(VideoError, match="the frames change their size"):
         read_pictures(str(folder), [0, 4])
+
+
+def test_numbers_without_zeros_are_in_the_order_of_numbers(tmp_path):
+    for number in range(1, 13):
+        Image.new("RGB", (4, 4), (number,) * 3).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "._frame1.png").write_bytes(b"left by an archive")
+    assert read_pictures(str(tmp_path), range(12))[:, 0, 0, 0].tolist() == list(range(1, 13))

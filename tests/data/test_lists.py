@@ -95,3 +95,11 @@ def test_wrong_lists_are_refused(tree, text, error, message):
 def test_missing_csv_is_named(tree):
     with pytest.raises(FileNotFoundError, match="`annotations` must be a CSV file"):
         read_csv("nowhere.csv", tree("1.mp4"))
+
+
+def test_a_split_has_one_folder(tmp_path):
+    for split in ("train", "val", "validation"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        (tmp_path / split / "a" / "1.mp4").touch()
+    with pytest.raises(ValueError, match="must have one folder for each split, got 'val' and 'validation'"):
+        read_folders(tmp_path)

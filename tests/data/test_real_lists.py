@@ -40,7 +40,7 @@ def test_other_letters_are_refused_with_the_line(tmp_path):
 
 def test_cells_may_hold_lines(tmp_path):
     (tmp_path / "a.csv").write_text('path,label\n"a\nb.mp4",x\n')
-    assert csv_rows(tmp_path / "a.csv") == [{"path": "a\nb.mp4", "label": "x"}]
+    assert csv_rows(tmp_path / "a.csv") == [(3, {"path": "a\nb.mp4", "label": "x"})]
     assert read_text(tmp_path / "a.csv").startswith("path")
 
 
@@ -124,3 +124,8 @@ def test_damaged_entry_is_made_anew(tmp_path):
         connection.execute("UPDATE frames_1 SET times = x'00ff' WHERE path = ?", (b"/a.mp4",))
     connection.close()
     assert list(cache.read(keys)) == [keys[1]]
+
+
+def test_a_fault_is_told_with_its_line_in_the_file(tmp_path):
+    with pytest.raises(ValueError, match="line 5: must have a label, got none"):
+        listed(tmp_path, 'path,label\n"a\nb.mp4",x\n\nc.mp4,\n')

@@ -204,7 +204,7 @@ def test_a_library_that_is_not_installed_names_the_extra(monkeypatch, source):
             "a tag of timm's weights of 'test_vit', got 'r160_in1'",
         ),
         ("torchvision/r3d_18", {"in_channels": 2}, "`in_channels` must be 3 for a network of torchvision, got 2"),
-        ("torchvision/r3d_18", {"dropout": 0.5}, "`network_options` must be those of 'torchvision/r3d_18'"),
+        ("torchvision/r3d_18", {"dropout": 0.5}, "`dropout` must be left out for 'torchvision/r3d_18'"),
         ("torchvision/mvit_v2_s", {"spatial_size": [64, 64]}, "multiple values for keyword argument 'spatial_size'"),
         ("timm/test_vit", {"dpeth": 3}, "`network_options` must be those of 'timm/test_vit', got .*dpeth"),
     ],

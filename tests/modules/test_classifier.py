@@ -11,8 +11,9 @@ from torch.nn import functional
 from torch.optim import AdamW
 
 from lightning_opplan import Axis, KneeStopping, PathSearchTuner, TransitionGraph, VideoClassifier
-from lightning_opplan.callbacks import ExponentialWeightAveraging
+from lightning_opplan.callbacks import ExponentialWeightAveraging, weight_averaging
 from lightning_opplan.data import DemoDataModule
+from lightning_opplan.models.network import numbered
 from lightning_opplan.modules import ImageClassifier
 from lightning_opplan.modules.mixing import Mixing
 from lightning_opplan.modules.parameter_groups import parameter_groups
@@ -273,3 +274,81 @@ def test_library_network_keeps_channels_last_where_that_is_wanted():
     model = classifier(channels_last=True)
     kernels = [m for m in model.network.modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
     assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in kernels)
+
+
+def test_dropout_of_a_frozen_stem_rests_and_that_of_the_head_does_not():
+    model = VideoClassifier("torchvision/swin3d_t", 4, dropout=0.5, frozen_stages=2).train()
+    assert not model.network.inner.pos_drop.training
+    assert any(m.training for m in model.network.inner.features[-1].modules() if isinstance(m, nn.Dropout))
+    assert VideoClassifier("torchvision/swin3d_t", 4, dropout=0.5).train().network.inner.pos_drop.training
+
+
+def test_head_of_vgg_is_no_stage():
+    model = classifier("torchvision/vgg11", frozen_stages=1)
+    numbers = numbered(model.network)
+    assert numbers["inner.classifier.0.weight"] == numbers["inner.classifier.6.weight"] == max(numbers.values())
+    assert [name for name, p in model.network.named_parameters() if not p.requires_grad] == [
+        "inner.features.0.weight",
+        "inner.features.0.bias",
+    ]
+
+
+def test_positions_of_libraries_are_not_decayed():
+    model = VideoClassifier("torchvision/mvit_v2_s", 4, decayed="weights")
+    decayed = {id(p) for g in model.configure_optimizers().param_groups if g["weight_decay"] for p in g["params"]}
+    places = [p for name, p in model.named_parameters() if ".rel_pos_" in name]
+    assert places
+    assert not decayed & {id(p) for p in places}
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.9999])
+def test_whole_numbers_are_not_averaged(tmp_path, decay):
+    model = classifier("timm/test_vit", ema_decay=decay)
+    index = torch.arange(169)
+    model.network.register_buffer("index", index.clone())
+    trainer = quiet_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    trainer.fit(model, loader(images(8)), loader(images(4)))
+    assert torch.equal(model.network.index, index)
+
+
+def test_a_checkpoint_is_validated_with_its_own_weights_after_a_fit(tmp_path):
+    model = classifier("timm/test_vit", ema_decay=0.9, learning_rate=0.5)
+    trainer = quiet_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    batches = loader(images(8)), loader(images(8))
+    trainer.fit(model, *batches)
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    trainer.fit_loop.max_epochs = 4
+    trainer.fit(model, *batches)
+    (found,) = trainer.validate(model, batches[1], ckpt_path=str(tmp_path / "first.ckpt"), verbose=False)
+    first = ImageClassifier.load_from_checkpoint(tmp_path / "first.ckpt", weights_only=True)
+    (expected,) = quiet_trainer(tmp_path).validate(first, batches[1], verbose=False)
+    assert found["val/loss"] == pytest.approx(expected["val/loss"])
+
+
+def test_the_average_is_where_the_weights_are(tmp_path, monkeypatch):
+    placed = []
+    monkeypatch.setattr(weight_averaging, "place_average", lambda callback, device: placed.append(device))
+    trainer = quiet_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    trainer.fit(classifier("timm/test_vit", ema_decay=0.9), loader(images(4)), loader(images(4)))
+    assert placed == [trainer.strategy.root_device]
+
+
+def test_what_the_weights_were_trained_on_is_known_to_a_checkpoint(tmp_path):
+    asked = {"mean": [0.5, 0.5, 0.5], "short_side": 170}
+    model = classifier("timm/test_vit", network_options={"preprocessing": asked})
+    assert model.network.preprocessing.mean == (0.5, 0.5, 0.5)
+    trainer = quiet_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    trainer.fit(model, loader(images(4)), loader(images(4)))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    other = ImageClassifier.load_from_checkpoint(tmp_path / "last.ckpt", weights_only=True)
+    assert other.network.preprocessing == model.network.preprocessing
+    with pytest.raises(ValueError, match="preprocessing"):
+        classifier("timm/test_vit", network_options={"preprocessing": {"meam": 1}})
+
+
+def test_statistics_move_once_a_step_with_checkpointing():
+    plain, checkpointed = (classifier("timm/test_resnet", activation_checkpointing=on).train() for on in (False, True))
+    checkpointed.load_state_dict(plain.state_dict())
+    for model in (plain, checkpointed):
+        model.network(images(4)[0]).sum().backward()
+    assert int(checkpointed.network.inner.layer1[0].bn1.num_batches_tracked) == 1

@@ -67,3 +67,10 @@ def test_an_annealed_state_takes_its_share_of_all_epochs():
 def test_what_cannot_be(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_stage_within_which_the_rate_only_rises_is_not_constant():
+    warm = Anneal(share=0.3, warmup=0.2)
+    assert not FixedStage(epochs=10, offset=0, total=20, anneal=warm).is_constant
+    assert FixedStage(epochs=4, offset=6, total=20, anneal=warm).is_constant
+    assert FixedStage(epochs=10, offset=0, total=20).is_constant

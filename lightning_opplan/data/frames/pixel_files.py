@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from lightning_opplan.data.flow import Modality
 from lightning_opplan.data.video_files import Pictures, VideoError
 from lightning_opplan.files import write_json
 
@@ -61,6 +62,7 @@ class PixelCache:
 
     Attributes:
         short_side: Short side of all frames in px.
+        modality: What they hold.
         videos: What there is, by name.
 
     Raises:
@@ -82,8 +84,21 @@ class PixelCache:
                 "Delete it and run `opplan cache` again."
             )
         self.short_side: int = settings["short_side"]
+        self.modality: Modality = settings.get("modality", "rgb")
         self.videos: dict[str, CachedVideo] = {video.name: video for video in _lines(self.folder / "index.jsonl")}
         self._shards: dict[int, np.memmap[Any, np.dtype[np.uint8]]] = {}
+
+    def check(self, modality: Modality) -> None:
+        """Refuse to be used for another modality: flow has the names of the videos that it was found in.
+
+        Raises:
+            ValueError: If it is another one.
+        """
+        if modality != self.modality:
+            raise ValueError(
+                f"`cache_dir` must be a folder for {modality}, got {str(self.folder)!r} with {self.modality}. Choose "
+                "another one."
+            )
 
     def pixels(self, name: str) -> Pictures | None:
         """Return all frames of a video ``(N, H, W, C)``, uint8, as a view of the file; `None` if it is not here.
@@ -113,17 +128,18 @@ class PixelCache:
             yield name, zlib.crc32(frames.data) != video.crc32
 
     @classmethod
-    def begin(cls, folder: str | os.PathLike[str], *, short_side: int) -> "PixelCache":
+    def begin(cls, folder: str | os.PathLike[str], *, short_side: int, modality: Modality = "rgb") -> "PixelCache":
         """Open a folder to write to, made if it is not there.
 
         Raises:
-            ValueError: If the folder has frames of another size.
+            ValueError: If the folder has frames of another size or modality.
         """
         folder = Path(folder)
         head = folder / "cache.json"
         if not head.exists():
-            write_json(head, {"format": _FORMAT, "short_side": short_side})
+            write_json(head, {"format": _FORMAT, "short_side": short_side, "modality": modality})
         cache = cls(folder)
+        cache.check(modality)
         if cache.short_side != short_side:
             raise ValueError(
                 f"`short_side` must be that of the frames in {folder} ({cache.short_side}), got {short_side}. "
@@ -143,6 +159,7 @@ def write_pixels(
     videos: Mapping[str, Callable[[], Tensor]],
     *,
     short_side: int,
+    modality: Modality = "rgb",
     num_threads: int = 1,
 ) -> Iterator[tuple[str, VideoError | None]]:
     """Write the frames of videos that the folder does not have yet.
@@ -151,6 +168,7 @@ def write_pixels(
         folder: The folder; made if it is not there.
         videos: Functions that decode all frames ``(T, C, H, W)`` at the short side, by name.
         short_side: Short side in px.
+        modality: What they hold.
         num_threads: Videos to decode at a time.
 
     Yields:
@@ -161,7 +179,7 @@ def write_pixels(
         BlockingIOError: If another process writes to it.
     """
     folder = Path(folder)
-    PixelCache.begin(folder, short_side=short_side)
+    PixelCache.begin(folder, short_side=short_side, modality=modality)
     try:
         held = FileLock(folder / "lock", thread_local=False).acquire(timeout=0)
     except Timeout:

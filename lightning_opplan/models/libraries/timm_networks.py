@@ -5,10 +5,11 @@ from typing import Any
 import timm
 from timm.data import resolve_data_config
 from timm.models import group_parameters
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_opplan.inputs import Preprocessing
 from lightning_opplan.messages import suggestion
-from lightning_opplan.models.library_network import LibraryNetwork, stages_around_trunk
+from lightning_opplan.models.library_network import LibraryNetwork, checkpoint_blocks, stages_around_trunk
 from lightning_opplan.models.weights import read_state, unreachable
 
 __all__ = ["build", "names"]
@@ -75,7 +76,11 @@ def build(
     if weights is not None and tag is None:
         network.load_release_weights(read_state(weights))
     if activation_checkpointing:
-        inner.set_grad_checkpointing(True)
+        if any(isinstance(module, _BatchNorm) for module in inner.modules()):
+            # timm's own way moves their statistics a second time in the backward pass.
+            checkpoint_blocks(inner, stages_around_trunk(inner, classifiers))
+        else:
+            inner.set_grad_checkpointing(True)
     return network
 
 

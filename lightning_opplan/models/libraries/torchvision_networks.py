@@ -41,7 +41,7 @@ def build(
         name: One of `names()`.
         num_classes: Classes.
         weights: A name of torchvision's weights, such as ``KINETICS400_V1`` or ``DEFAULT``, or a file.
-        dropout: Before the classifier, where the network has one; by default its own.
+        dropout: What torchvision calls so, where the network has it; by default its own.
         in_channels: 3, as torchvision's networks take nothing else.
         activation_checkpointing: Keep only the inputs of each block for the backward pass.
         options: What torchvision's function takes.
@@ -60,6 +60,8 @@ def build(
     try:
         inner = models.get_model(name, weights=None, num_classes=num_classes, **given)
     except TypeError as error:
+        if dropout is not None and "dropout" in str(error):
+            raise ValueError(f"`dropout` must be left out for 'torchvision/{name}', which has none.") from error
         raise ValueError(
             f"`network_options` must be those of 'torchvision/{name}', got {options!r}: {error}."
         ) from error

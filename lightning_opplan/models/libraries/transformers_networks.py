@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 import transformers
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
@@ -139,7 +140,7 @@ def _pretrained(kind: Any, folder: str, config: Any) -> Any:
     """Let the library load weights, and say what starts anew: the head, and nothing else."""
     with unreachable(folder, lambda: _origin(folder)):
         inner, info = kind.from_pretrained(
-            folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+            folder, config=config, ignore_mismatched_sizes=True, output_loading_info=True, dtype=torch.float32
         )
     backbone = f"{kind.base_model_prefix}."
     anew = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
@@ -171,9 +172,15 @@ def _preprocessing(name: str, folder: str | None, config: Any) -> Preprocessing:
     side = _side(config.image_size)
     resize = found.size.get("shortest_edge", side)
     crop = found.crop_size["height"]
+    # What is made of a value x from 0 to 255: (x · factor − 1, if there is an offset), normalised or not.
+    scale = 255 * float(getattr(found, "rescale_factor", 1 / 255)) if getattr(found, "do_rescale", True) else 255.0
+    shift = 1.0 if getattr(found, "offset", False) else 0.0
+    is_normalised = getattr(found, "do_normalize", True)
+    mean = tuple(found.image_mean) if is_normalised else (0.0,) * config.num_channels
+    std = tuple(found.image_std) if is_normalised else (1.0,) * config.num_channels
     return Preprocessing(
-        mean=tuple(found.image_mean),
-        std=tuple(found.image_std),
+        mean=tuple(round((each + shift) / scale, 9) for each in mean),
+        std=tuple(round(each / scale, 9) for each in std),
         crop_size=side,
         short_side=max(round(side * resize / crop), side),
         clip_length=config.num_frames,

@@ -53,6 +53,8 @@ def described(factory: Callable[..., Any]) -> str:
 
 
 def _inner(factory: Any) -> Any:
+    if isinstance(factory, property):
+        factory = factory.fget
     return getattr(inner := getattr(factory, "func", factory), "__wrapped__", inner)
 
 
