@@ -26,6 +26,7 @@ from lightning_opplan.cli.tool import Program, ProgramTool, add_list, flat
 from lightning_opplan.files import file_name, local_folder, write_json, write_text
 from lightning_opplan.messages import checked_choice, suggestion
 from lightning_opplan.planning.journal import Journal
+from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.reporting import say, standard_console
 from lightning_opplan.reporting.comparison import spent
 from lightning_opplan.reporting.costs import hours_of
@@ -97,6 +98,10 @@ class ResultTable:
             checked_choice("strategies", strategy, STRATEGIES)
         if not entries:
             raise ValueError(f"`over` must name the {kind} of the table, got none.")
+        folders = [file_name(_title(str(entry))) for entry in entries]
+        twice = next((name for name in folders if folders.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"`over` must name {kind} of different names, got {twice!r} twice.")
         self.kind, self.entries, self.strategies, self.seeds = (
             kind,
             list(map(str, entries)),
@@ -118,14 +123,16 @@ class ResultTable:
             if not file.is_file():
                 progress(f"[{number}/{len(wanted)}] {entry}, seed {seed}: {strategy}")
                 metrics, cost = STRATEGIES[strategy](self.main, words, self._folder(entry, seed))
-                write_json(file, {"words": said, "metrics": metrics, "epochs": cost[0], "device_hours": cost[1]})
+                finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+                write_json(file, {"words": said, "metrics": finite, "epochs": cost[0], "device_hours": cost[1]})
             known = json.loads(file.read_text(encoding="utf-8"))
             if known.pop("words") != said:
                 raise ValueError(
                     f"`dirpath` must be a new folder for other arguments, got {str(self.folder)!r}. Choose another "
                     "one, or delete this one."
                 )
-            self.cells.append(Cell(entry=entry, strategy=strategy, seed=seed, **known))
+            measured = {name: math.nan if value is None else value for name, value in known.pop("metrics").items()}
+            self.cells.append(Cell(entry=entry, strategy=strategy, seed=seed, metrics=measured, **known))
 
     def searches(self) -> Iterator[Path]:
         """Yield the folders of all searches."""
@@ -140,11 +147,12 @@ class ResultTable:
         Raises:
             ValueError: If the test did not measure the metric.
         """
-        known = {name for cell in self.cells for name in cell.metrics}
-        if metric not in known:
-            raise ValueError(
-                f"`metric` must be one that the test measures, got {metric!r}. {suggestion(metric, known)}"
-            )
+        for cell in self.cells:
+            if metric not in cell.metrics:
+                raise ValueError(
+                    f"`metric` must be one that every test measures, got {metric!r}, which that of {cell.entry} by "
+                    f"{cell.strategy} does not. {suggestion(metric, cell.metrics)}"
+                )
         values = {(cell.entry, cell.strategy, cell.seed): cell.metrics[metric] for cell in self.cells}
         rows = [
             (_title(entry), [[values[entry, strategy, seed] for seed in self.seeds] for strategy in self.strategies])
@@ -250,7 +258,11 @@ def _follow(main: Main, words: list[str], folder: Path) -> Measured:
         ["test", "--config", str(folder / "follow" / "config.yaml"),
          "--ckpt_path", str(folder / "follow" / "weights.ckpt")]
     )  # fmt: skip
-    return {name: float(value) for name, value in cli.trainer.callback_metrics.items()}, _cost(folder)
+    epochs, hours = _cost(folder)
+    followed = OptimizationPath.load(folder / "path.yaml").total_epochs
+    # Nobody has taken the time of these epochs: they are taken to last as long as those of the search.
+    hours *= 1 + followed / epochs
+    return {name: float(value) for name, value in cli.trainer.callback_metrics.items()}, (epochs + followed, hours)
 
 
 def _ensemble(name: str, main: Main, words: list[str], folder: Path) -> Measured:

@@ -167,11 +167,11 @@ def in_thousands(number: float, unit: str = "") -> str:
     """Write a large number shortly.
 
     Example:
-        >>> in_thousands(1234567), in_thousands(512), in_thousands(7.25e9, "B")
-        ('1.23 M', '512', '7.25 GB')
+        >>> in_thousands(1234567), in_thousands(999_700), in_thousands(7.25e9, "B")
+        ('1.23 M', '1 M', '7.25 GB')
     """
     for prefix in ("", "k", "M", "G"):
-        if number < 1000:
+        if number < 999.5:
             return f"{number:.3g} {prefix}{unit}".rstrip()
         number /= 1000
     return f"{number:.3g} T{unit}"

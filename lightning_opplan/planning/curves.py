@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lightning_opplan.messages import checked_choice
+from lightning_opplan.planning.outliers import regular_points
 from lightning_opplan.planning.projection import NUM_DECAYS, Array, Family, decayed, rate_range, solve_by_projection
 
 __all__ = [
@@ -108,11 +109,14 @@ def num_parameters(family: Family) -> int:
 
 
 def fit_of(points: Sequence[tuple[float, float | None]], family: Family, mode: Mode) -> CurveFit | None:
-    """Return the curve through some validations; ``None`` where they are too few to fit it, or all the same."""
-    finite = [(epoch, value) for epoch, value in points if value is not None]
-    if len(finite) < num_parameters(family) or len({value for _, value in finite}) < 2:
+    """Return the curve through some validations, single outliers left out as `KneeRule` does.
+
+    ``None`` where they are too few to fit it, or all the same.
+    """
+    regular = regular_points(points, at_least=num_parameters(family))
+    if len(regular) < num_parameters(family) or len({value for _, value in regular}) < 2:
         return None
-    epochs, values = zip(*finite, strict=True)
+    epochs, values = zip(*regular, strict=True)
     return fit_curve(values, family, mode=mode, epochs=epochs)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from lightning_opplan.messages import checked_choice, checked_numbers
 from lightning_opplan.planning.curves import CurveFit, Family, Mode, fit_curve, num_parameters
-from lightning_opplan.planning.outliers import is_outlier
+from lightning_opplan.planning.outliers import regular_points
 from lightning_opplan.planning.posterior import CurvePosterior
 from lightning_opplan.planning.smoothed import smoothed_stop
 
@@ -175,7 +175,7 @@ class KneeRule:
 
         A curve with too few validations to tell has not.
         """
-        trained = [(epoch, value) for epoch, value in _regular(points) if epoch > 0]
+        trained = [(epoch, value) for epoch, value in regular_points(points) if epoch > 0]
         number, parameters = len(trained), num_parameters(self.curve)
         values = np.array([value for _, value in trained])
         if number <= parameters or float(np.ptp(values)) == 0.0:
@@ -232,7 +232,7 @@ class KneeRule:
     def _fit(self, points: Sequence[Point], mode: Mode) -> CurveFit | None:
         if sum(epoch > 0 and value is not None for epoch, value in points) < self.min_points:
             return None
-        regular = _regular(points, at_least=num_parameters(self.curve))
+        regular = regular_points(points, at_least=num_parameters(self.curve))
         return fit_curve(
             [value for _, value in regular],
             self.curve,
@@ -246,7 +246,7 @@ class KneeRule:
             return False
         if not self.max_risk:
             return points[-1][0] >= fit.knee_epoch + self.patience
-        values = [value for _, value in _regular(points)]
+        values = [value for _, value in regular_points(points)]
         gain = self.min_gain * (max(values) - min(values))
         return CurvePosterior.of(fit, self.horizon).probability_of_gain(gain) < self.max_risk
 
@@ -255,14 +255,6 @@ class KneeRule:
             return False
         bound = CurvePosterior.of(fit, self.horizon).optimistic_value(_RACE_QUANTILE)
         return bound < rival if fit.mode == "max" else bound > rival
-
-
-def _regular(points: Sequence[Point], *, at_least: int = 1) -> list[tuple[float, float]]:
-    """The finite values that are no outliers; with them, should too few be left."""
-    finite = [(epoch, value) for epoch, value in points if value is not None]
-    outliers = is_outlier([value for _, value in finite])
-    regular = [point for point, is_out in zip(finite, outliers, strict=True) if not is_out]
-    return regular if len(regular) >= at_least else finite
 
 
 def _best_observed(points: Sequence[Point], mode: Mode) -> Point | tuple[None, None]:

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lightning_opplan.planning.projection import Array
 
-__all__ = ["is_outlier"]
+__all__ = ["is_outlier", "regular_points"]
 
 _NOISE: Final = 8.0
 """Standard deviations of the noise beyond the neighbours."""
@@ -49,3 +49,11 @@ def is_outlier(values: Sequence[float] | Array) -> Array:
     beyond = np.maximum(above, below)
     found[1:] = (beyond > allowed)[1:]
     return found
+
+
+def regular_points(points: Sequence[tuple[float, float | None]], *, at_least: int = 1) -> list[tuple[float, float]]:
+    """Return the finite values that are no outliers, by epoch; with them, should too few be left."""
+    finite = [(epoch, value) for epoch, value in points if value is not None]
+    outliers = is_outlier([value for _, value in finite])
+    regular = [point for point, is_out in zip(finite, outliers, strict=True) if not is_out]
+    return regular if len(regular) >= at_least else finite

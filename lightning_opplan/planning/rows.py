@@ -11,7 +11,7 @@ from lightning_opplan.planning.knee import Point
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.search import Search
 
-__all__ = ["EdgeRow", "EdgeStatus", "StateRow", "edge_rows", "state_rows"]
+__all__ = ["EdgeRow", "EdgeStatus", "StateRow", "best_edges", "edge_rows", "state_rows"]
 
 EdgeStatus = Literal["finished", "paused", "diverged", "to come"]
 
@@ -100,7 +100,7 @@ def edge_rows(search: Search | Halving, family: Family) -> tuple[EdgeRow, ...]:
         family: Family of the curves that are fitted.
     """
     chosen = _chosen(search)
-    best = _best(search)
+    best = best_edges(search)
     return tuple(_edge_row(search, edge, family, is_best=edge in best, chosen=chosen) for edge in search.edges)
 
 
@@ -167,7 +167,8 @@ def _chosen(search: Search | Halving) -> tuple[Edge, ...]:
     return () if state is None else search.way(state)
 
 
-def _best(search: Search | Halving) -> set[Edge]:
+def best_edges(search: Search | Halving) -> set[Edge]:
+    """Return the edge from the best parent of every state, or the best arm."""
     if isinstance(search, Halving):
         return {edge for edge in search.leaders.values() if edge.child == search.best_so_far}
     return {edge for route, edge in search.leaders.items() if split_route(route)[1] == 0}

@@ -6,6 +6,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.graph import Edge
@@ -31,7 +32,7 @@ def arm_table(
         title=_title(search, len(running)), box=box.SIMPLE_HEAD, title_style="bold", title_justify="left",
         pad_edge=False,
     )  # fmt: skip
-    table.add_column("arm", no_wrap=True)
+    table.add_column("arm", overflow="fold")
     for name, width in (("value", 7), ("±", 6), ("epochs", 6), ("time", 6)):
         table.add_column(name, justify="right", no_wrap=True, min_width=width)
     table.add_column("", no_wrap=True, min_width=10)
@@ -43,7 +44,7 @@ def arm_table(
     for edge in rows:
         if edge in running:
             seen, _, epochs, time, note = running[edge]
-            table.add_row(edge.child, seen, "", epochs, time, note, style="yellow")
+            table.add_row(Text(edge.child), seen, "", epochs, time, note, style="yellow")
             continue
         outcome = search.outcome(edge)
         assert outcome is not None
@@ -51,7 +52,7 @@ def arm_table(
         error = "" if value is None else f"{search.standard_error(edge):.4f}"
         style = "bold green" if edge.child == best else "" if _rung(search, edge) == len(search.rungs) else "dim"
         table.add_row(
-            edge.child, "diverged" if value is None else f"{value:.4f}", error, f"{outcome.epochs_run:g}",
+            Text(edge.child), "diverged" if value is None else f"{value:.4f}", error, f"{outcome.epochs_run:g}",
             duration(outcome.seconds), arm_note(search, edge), style=style,
         )  # fmt: skip
     return table

@@ -3,6 +3,7 @@
 from rich import box
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from lightning_opplan.planning.cost import CostEstimate, in_thousands
 from lightning_opplan.wording import duration
@@ -26,7 +27,7 @@ def cost_tables(cost: CostEstimate) -> Group:
         number = sum(edge.child == state for edge in cost.edges)
         hours = number * cost.epochs * each.epoch_seconds * each.devices / 3600
         states.add_row(
-            state,
+            Text(state),
             str(number),
             str(each.train_batches),
             str(each.val_batches),
@@ -48,7 +49,7 @@ def cost_tables(cost: CostEstimate) -> Group:
     wall = ", ".join(f"{hours_of(hours)} with {number}" for number, hours in cost.wall_hours.items())
     total.add_row("wall time, by edges at a time", wall)
     chain = " → ".join(dict.fromkeys(state for edge in cost.critical_path for state in edge))
-    total.add_row("critical path", f"{hours_of(cost.critical_hours)}: {chain}")
+    total.add_row("critical path", Text(f"{hours_of(cost.critical_hours)}: {chain}"))
     total.add_row("edges at a time, at most", str(cost.width))
     one, many = cost.peak_disk
     disk = f"{in_thousands(one, 'B')} with one edge at a time" + (
@@ -69,7 +70,9 @@ def hours_of(hours: float) -> str:
     """Write hours shortly.
 
     Example:
-        >>> hours_of(12.34), hours_of(0.01)
-        ('12.3 h', '36 s')
+        >>> hours_of(12.34), hours_of(0.01), hours_of(4057)
+        ('12.3 h', '36 s', '4,057 h')
     """
+    if hours >= 99.95:
+        return f"{hours:,.0f} h"
     return f"{hours:.3g} h" if hours >= 1.5 else duration(3600 * hours)

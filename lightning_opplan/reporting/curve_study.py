@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from lightning_opplan.planning.curves import CurveFit, Family, fit_curve, num_parameters
 from lightning_opplan.planning.knee import KneeRule
@@ -125,7 +126,7 @@ def _table_of_each(studies: Sequence[CurveStudy]) -> Table:
     for study in studies:
         errors = [study.fits.get(family) for family in FAMILIES]
         table.add_row(
-            study.curve.name,
+            Text(study.curve.name),
             f"{study.length:g}",
             *("" if fit is None else f"{fit.rmse:.4f}, {fit.r_squared:.3f}" for fit in errors),
             "" if study.knee is None else f"{study.knee:g}",

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from lightning_opplan.planning.graph import START, Edge, TransitionGraph
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.path import OptimizationPath
+from lightning_opplan.planning.rows import best_edges
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.figures import FAINT, INK, OTHER, PATH, STYLE, Picture
 from lightning_opplan.reporting.layout import (
@@ -122,8 +123,9 @@ def _size(graph: TransitionGraph) -> tuple[float, float]:
 def _draw(axes: Axes, search: Search, chosen: Collection[Edge], shows: str) -> None:
     """Draw the graph: alone, with what all edges came to, with the path, with the path's epochs, or with all of it."""
     graph = search.graph
-    outcomes = {} if shows == "graph" else one_way_each(search.outcomes, set(search.leaders.values()))
-    winners = {state: base_of(edge) for state, edge in search.leaders.items()} if shows in ("all", "edges") else {}
+    best = best_edges(search)
+    outcomes = {} if shows == "graph" else one_way_each(search.outcomes, {*chosen} or best)
+    winners = {base_of(edge).child: base_of(edge) for edge in best} if shows in ("all", "edges") else {}
     chosen = [base_of(edge) for edge in chosen] if shows not in ("graph", "edges") else []
     places = places_of(graph)
     heights = [y for _, y in places.values()]

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-import time
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -35,7 +34,8 @@ __all__ = ["Page", "page_of", "write_report"]
 _SCRIPT: Final = ("entries", "curves", "graph", "arms", "table", "enlarged", "page")
 """Parts of the script that draws the data, in this order; what somebody has written reaches the page as text."""
 
-_MOST_IN_PANELS: Final = 40  # edges that can still be told apart in a quarter of the page
+_UNMEASURED: Final = ("deliver", "control")
+"""Kinds of plans whose trainings are not validated: what they count as says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +131,7 @@ def page_of(folder: Path, *, fits: Fits | None = None) -> Page:
         "state": data["state"],
         "path": path,
         "is_chains": is_chains,
+        "is_measured": plan.kind not in _UNMEASURED,
         "is_arms": is_arms,
         "facts": _facts(plan, search, path),
         "outlook": outlook,
@@ -139,7 +140,6 @@ def page_of(folder: Path, *, fits: Fits | None = None) -> Page:
         "runner_ups": runner_ups(search),
         "hours_of": hours_of,
         "in_thousands": in_thousands,
-        "has_panels": "arcs" in data and len(data["arcs"]) <= _MOST_IN_PANELS,
         "tested": tested if any(row.value is not None for row in tested) else (),
         "verdict": verdict(tested, plan.mode),
         "choice": choice_sentences(search) if isinstance(search, Halving) else [],
@@ -149,7 +149,7 @@ def page_of(folder: Path, *, fits: Fits | None = None) -> Page:
         name: environment.get_template(f"report_{name}.html.jinja").render(content)
         for name in ("summary", "path", "figure", "tables", "curves")
     }
-    return Page(title=folder.resolve().name, data={**data, "written": time.time()}, sections=sections)
+    return Page(title=folder.resolve().name, data=data, sections=sections)
 
 
 def _environment() -> Environment:
@@ -174,7 +174,7 @@ def _facts(plan: PlanRecord, search: Search | Halving, path: OptimizationPath | 
     if path is not None:
         promise = promise_of(search)
         facts = [
-            *([] if promise is None else _promised(promise, plan.monitor)),
+            *([] if promise is None or plan.kind in _UNMEASURED else _promised(promise, plan.monitor)),
             ("epochs along the path", f"{path.total_epochs:g}"),
             *facts,
         ]

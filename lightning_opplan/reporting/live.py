@@ -36,7 +36,7 @@ class LiveReport:
         self.dirpath, self.enabled = dirpath, enabled
         self.num_workers, self.max_gpu_hours = num_workers, max_gpu_hours
         self._fits = Fits()
-        self._next = 0.0
+        self._next, self._interval = 0.0, _LEAST_SECONDS
         self._has_warned = False
         self._is_complete = False
 
@@ -56,10 +56,11 @@ class LiveReport:
         started = time.monotonic()
         if not self.enabled or started < self._next:
             return
-        # As often as the page is renewed, or nearly.
-        self._write("running", reload_seconds=max(_LEAST_SECONDS, self._next - started))
+        # As often as the page is renewed, by what the last time took.
+        self._write("running", reload_seconds=self._interval)
         taken = time.monotonic() - started
-        self._next = time.monotonic() + max(_LEAST_SECONDS, taken / _LARGEST_SHARE)
+        self._interval = max(_LEAST_SECONDS, taken / _LARGEST_SHARE)
+        self._next = time.monotonic() + self._interval
 
     def finish(self, *, is_complete: bool) -> None:
         """The search is over: write it as it stays."""

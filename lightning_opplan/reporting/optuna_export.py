@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def write_optuna(
         dirpath: The folder of the search.
         storage: A URL such as ``sqlite:///search.db``, a storage of Optuna's, or the file of a journal storage, which
             is replaced.
-        study_name: By default the name of the folder.
+        study_name: By default the name of the folder, with a number where there is a study of that name.
 
     Raises:
         FileNotFoundError: If there is no journal in the folder.
@@ -60,7 +61,7 @@ def write_optuna(
         storage = JournalStorage(JournalFileBackend(str(file)))
     study = optuna.create_study(
         storage=storage,
-        study_name=study_name or folder.resolve().name,
+        study_name=study_name or _free_name(folder.resolve().name, optuna.get_all_study_names(storage)),
         direction="maximize" if plan.mode == "max" else "minimize",
     )
     for name, value in (("monitor", plan.monitor), ("seed", plan.seed), ("written by", "lightning-opplan")):
@@ -74,6 +75,12 @@ def write_optuna(
         trial.datetime_complete = started
         study.add_trial(trial)
     return study
+
+
+def _free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or the first one with a number that no study has."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
 def _trial(

@@ -45,7 +45,10 @@ def outlook_facts(search: Search | Halving, outlook: Outlook, *, num_workers: in
         facts.append(bought)
     notes = {
         True: "By what the finished edges took.",
-        False: "Before the first edge has finished, each is taken to need 30 epochs, the mean of the paper's search.",
+        False: (
+            "Before the first edge has finished, each is taken to need 30 epochs, the mean of the paper's search, or "
+            "as many as it may have at most."
+        ),
     }
     note = "" if isinstance(search, Halving) or outlook.whole is None else notes[outlook.is_known]
     if outlook.budget is not None and not is_budget:
@@ -65,7 +68,7 @@ def _bought(search: Search | Halving, outlook: Outlook) -> tuple[str, str] | Non
     if outlook.epochs_each is None:
         return None
     arms = f"{outlook.num_trainings} arms" if outlook.num_trainings != 1 else "1 arm"
-    return f"{outlook.epochs_each:.3g} epochs × {arms}", f"still fit in the budget, of which {left} are left"
+    return f"{in_thousands(outlook.epochs_each)} epochs × {arms}", f"still fit in the budget, of which {left} are left"
 
 
 def _amount(number: float, unit: Unit) -> str:

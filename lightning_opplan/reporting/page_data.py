@@ -11,6 +11,7 @@ from lightning_opplan.planning.journal import PlanRecord
 from lightning_opplan.planning.knee import Point
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.progress import EdgeProgress, SearchStatus
+from lightning_opplan.planning.rows import best_edges
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting.arms import arm_note, ordered_arms
 from lightning_opplan.reporting.fits import Fits
@@ -48,9 +49,12 @@ def page_data(
     if isinstance(search, Halving):
         known = ordered_arms(search)
         edges = [*known, *(edge for edge in under_way if edge not in known)]
+    # The chains of a delivery and its control are not validated: what they count as says nothing.
+    unmeasured = {"v", "e"} if plan.kind in ("deliver", "control") else set()
     entries = []
     for edge in edges:
         entry = _entry(edge, plan, search, under_way.get(edge), chosen, fits)
+        entry = {name: value for name, value in entry.items() if name not in unmeasured}
         if edge in under_way:
             entry["s"] = "running" if edge in running else "interrupted"
         entries.append(entry)
@@ -71,7 +75,7 @@ def page_data(
     if isinstance(search, Halving):
         data |= {"rungs": [rung.epochs for rung in search.rungs], "chance": search.chance}
     elif plan.kind == "plan":
-        data |= _graph(search, edges, chosen)
+        data |= _graph(search, edges, chosen, under_way)
     return data
 
 
@@ -89,9 +93,9 @@ def embedded(content: Any) -> str:
 
 
 def _finite(content: Any) -> Any:
-    """The same with numbers that JSON has: six digits of those that it has, and none of the others."""
+    """The same with numbers that JSON has, of eight digits."""
     if isinstance(content, float):
-        number = float(f"{content:.6g}") if abs(content) < 1e6 else content
+        number = float(f"{content:.8g}")
         return None if not math.isfinite(number) else int(number) if number.is_integer() else number
     if isinstance(content, Mapping):
         return {str(name): _finite(value) for name, value in content.items()}
@@ -162,7 +166,7 @@ def _status(edge: Edge, search: Search | Halving, chosen: Collection[Edge]) -> s
         return "other"
     if outcome.is_paused:
         return "paused"
-    return "best" if edge in search.leaders.values() else "other"
+    return "best" if edge in best_edges(search) else "other"
 
 
 def _error(edge: Edge, search: Search | Halving, outcome: EdgeOutcome) -> float | None:
@@ -180,12 +184,14 @@ def _curve(points: Sequence[Point]) -> dict[str, Any]:
     return {"x": first if is_regular else [epoch for epoch, _ in points], "y": [value for _, value in points]}
 
 
-def _graph(search: Search, edges: Sequence[Edge], chosen: Collection[Edge]) -> dict[str, Any]:
+def _graph(
+    search: Search, edges: Sequence[Edge], chosen: Collection[Edge], under_way: Collection[Edge]
+) -> dict[str, Any]:
     """States with their places, and arcs with the number of the entry that each of them shows."""
     graph, places = search.graph, places_of(search.graph)
     number = {edge: index for index, edge in enumerate(edges)}
     shown = {base: number[each.edge] for base, each in one_way_each(search.outcomes, chosen or ()).items()}
-    for edge in reversed(edges):
+    for edge in (*under_way, *edges):  # of several ways along an arc, one that is trained now
         shown.setdefault(base_of(edge), number[edge])
     index = {state: position for position, state in enumerate(graph.states)}
     on_path = {base_of(edge).child for edge in chosen} | ({START} if chosen else set())

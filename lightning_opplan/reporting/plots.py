@@ -147,8 +147,9 @@ def plot_comparison(source: Source) -> Figure:
         for row in tested
         if row.value is not None
     ]
-    metric = tested[0].metric if tested else plan.monitor
-    if not rows:
+    metric = tested[0].metric if len(rows) > 1 else plan.monitor
+    if len(rows) < 2:
+        rows = []
         found = comparison_of(folder)
         if found.path_value is not None:
             rows.append((f"the path\n{found.search.epochs:g} epochs searched", found.path_value, (), True))

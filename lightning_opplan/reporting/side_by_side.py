@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from lightning_opplan.files import file_name, write_text
 from lightning_opplan.planning.halving import Halving
@@ -72,7 +73,7 @@ def paths_table(found: Sequence[FoundPath]) -> Table:
     for each in found:
         value = "" if each.path.value is None else f"{each.path.value:.4f}"
         cost = f"{each.spent.epochs:g}", hours_of(each.spent.device_hours)
-        table.add_row(each.name, _line(each.path), f"{each.path.total_epochs:g}", value, *cost)
+        table.add_row(Text(each.name), Text(_line(each.path)), f"{each.path.total_epochs:g}", value, *cost)
     return table
 
 

@@ -90,7 +90,8 @@ def write_tables(
         if kind == "parquet":
             _write_parquet(records, file)
         else:
-            write_text(file, _csv(records) if kind == "csv" else _json(records))
+            columns = ["parent", "child", "epoch", plan.monitor] if name == "curves" else []
+            write_text(file, _csv(records, columns) if kind == "csv" else _json(records))
         files.append(file)
     return files
 
@@ -106,9 +107,10 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value, default=str)
 
 
-def _csv(records: Sequence[Record]) -> str:
+def _csv(records: Sequence[Record], columns: Sequence[str]) -> str:
+    """The records; without any, the names of the columns alone."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(records[0]) if records else [], lineterminator="\n")
+    writer = csv.DictWriter(stream, list(records[0]) if records else columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return stream.getvalue()

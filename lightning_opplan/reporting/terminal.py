@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from rich import box
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -177,7 +178,8 @@ class FollowDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def start(self, step: PathStep) -> None:
         """A state begins."""
@@ -185,8 +187,8 @@ class FollowDisplay:
             self._before += self._step.epochs
         self._step = step
         if self.enabled and not self.console.is_terminal:
-            self.console.print(f"{step.state}: {step.epochs:g} epochs", highlight=False)
-        self._bar.update(self._task, description=step.state, completed=self._before)
+            self.console.print(f"{step.state}: {step.epochs:g} epochs", highlight=False, markup=False)
+        self._bar.update(self._task, description=escape(step.state), completed=self._before)
 
     def epoch(self, epoch: float) -> None:
         """An epoch of the state has ended."""
@@ -229,10 +231,10 @@ def edge_table(
     rows = _window(search, running, max_rows)
     state = ""
     for edge in rows:
-        name = edge.child if edge.child != state else ""
+        names = Text(edge.child if edge.child != state else ""), Text(edge.parent)  # a name may look like markup
         state = edge.child
         if edge in running:
-            table.add_row(name, edge.parent, *running[edge], style="yellow")
+            table.add_row(*names, *running[edge], style="yellow")
         elif edge in outcomes:
             note, style = "", "dim"
             if not is_ranked:
@@ -241,11 +243,11 @@ def edge_table(
                 note, style = "★ path", "bold green"
             elif search.winners.get(edge.child) == edge:
                 note, style = "best", ""
-            table.add_row(name, edge.parent, *_cells(outcomes[edge], has_value=is_ranked), note, style=style)
+            table.add_row(*names, *_cells(outcomes[edge], has_value=is_ranked), note, style=style)
         elif edge in paused:
-            table.add_row(name, edge.parent, *_cells(paused[edge]), "paused", style="cyan")
+            table.add_row(*names, *_cells(paused[edge]), "paused", style="cyan")
         else:
-            table.add_row(name, edge.parent, "", "", "", "", style="dim")
+            table.add_row(*names, "", "", "", "", style="dim")
     if len(rows) < len(search.edges):
         table.caption = f"{len(search.edges) - len(rows)} more edges"
     return table
@@ -267,7 +269,7 @@ def path_table(path: OptimizationPath) -> Table:
     for step in path.steps:
         setting = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in step.setting.items())
         value = "" if step.value is None else f"{step.value:.4f}"
-        table.add_row(step.state, f"{step.epochs:g}", value, Text(setting))
+        table.add_row(Text(step.state), f"{step.epochs:g}", value, Text(setting))
     return table
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -176,5 +177,5 @@ def _row(plan: PlanRecord, role: str, title: str, file: Path, taken: list[EdgeOu
 
 def _metric(monitor: str, metrics: Mapping[str, float]) -> str | None:
     """What the test calls the metric that was planned for; ``None`` if it has no such one."""
-    name = monitor.replace("validation", "test").replace("valid", "test").replace("val", "test")
+    name = re.sub(r"(?<![a-z])(val(id(ation)?)?|eval(uation)?)(?![a-z])", "test", monitor, flags=re.IGNORECASE)
     return name if name in metrics else None

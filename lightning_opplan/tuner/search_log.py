@@ -48,10 +48,14 @@ class SearchLog:
         mode: Whether a higher or a lower value is better.
         kind: What is searched.
         folder: Folder of the search.
+        has_arms: Whether arms are searched, which end paused.
     """
 
-    def __init__(self, loggers: Sequence[Logger], *, mode: Mode, kind: str, folder: Path) -> None:
+    def __init__(
+        self, loggers: Sequence[Logger], *, mode: Mode, kind: str, folder: Path, has_arms: bool = False
+    ) -> None:
         self.loggers, self.mode, self.folder = list(loggers), mode, folder
+        self.kind, self.has_arms = kind, has_arms
         family = family_of(folder)
         self.run = RunName(group=family, name=family if kind == "plan" else kind, tags={"kind": f"{kind}, as a whole"})
 
@@ -62,11 +66,13 @@ class SearchLog:
 
     def log(self, outcomes: Sequence[EdgeOutcome]) -> None:
         """Log what is known so far."""
-        values = [outcome.value for outcome in outcomes if outcome.value is not None]
+        # What the chains of a delivery and its control count as was not measured.
+        known = [] if self.kind in ("deliver", "control") else outcomes
+        values = [outcome.value for outcome in known if outcome.value is not None]
         figures = {
-            "search/edges": float(sum(not outcome.is_paused for outcome in outcomes)),
+            "search/edges": float(len(outcomes) if self.has_arms else sum(not each.is_paused for each in outcomes)),
             "search/epochs": float(sum(outcome.epochs_run for outcome in outcomes)),
-            "search/device_hours": sum(outcome.seconds * outcome.devices for outcome in outcomes) / 3600,
+            "search/device_hours": sum(outcome.device_seconds for outcome in outcomes) / 3600,
         }
         if values:
             figures["search/best"] = max(values) if self.mode == "max" else min(values)
@@ -85,8 +91,14 @@ class SearchLog:
         """Open the run, and no longer than it takes: the loggers of edges in this process would write into it."""
         try:
             name_runs(self.loggers, self.run, self.folder)
+        except Exception as error:
+            self._give_up(error)
+        try:
             yield
             finish_loggers(self.loggers)
         except Exception as error:
-            self.loggers = []
-            rank_zero_warn(f"The search as a whole is no longer logged: {' '.join(str(error).split())}")
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.loggers = []
+        rank_zero_warn(f"The search as a whole is no longer logged: {' '.join(str(error).split())}")

@@ -78,7 +78,9 @@ def run_search(spec: SearchSpec) -> SearchResult:
         _announce(spec, search, display, placement)
         budget = spec.options.max_gpu_hours
         loggers = [] if trainer is None or search.is_complete else trainer.loggers
-        log = SearchLog(loggers, mode=spec.mode, kind=spec.kind, folder=spec.dirpath)
+        log = SearchLog(
+            loggers, mode=spec.mode, kind=spec.kind, folder=spec.dirpath, has_arms=isinstance(search, Halving)
+        )
         if ranks.is_first:
             stack.enter_context(log)
         ranks.barrier()  # no edge begins before the run that it belongs to

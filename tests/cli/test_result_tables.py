@@ -73,7 +73,7 @@ def test_wrong_use_is_named(tmp_path, counted):
         ResultTable("networks", [], strategies=["a"], seeds=[0], dirpath=tmp_path, words=[], main=None)
     made = table(tmp_path / "t")
     made.fill(lambda _: None)
-    with pytest.raises(ValueError, match="one that the test measures, got 'test/top2'. Did you mean"):
+    with pytest.raises(ValueError, match="got 'test/top2', which that of n1 by a does not. Did you mean"):
         made.rows("test/top2")
     with pytest.raises(ValueError, match="`dirpath` must be a new folder for other arguments"):
         table(tmp_path / "t", words=["--x", "2"]).fill(lambda _: None)
@@ -104,3 +104,16 @@ def test_every_strategy_from_the_command_line(tmp_path, capsys):
     assert "g_p3d_resnet50/seed-0/report.html" in page
     main(words)
     assert "[1/8]" not in capsys.readouterr().out
+
+
+def test_entries_whose_folders_would_be_one_are_refused(tmp_path, counted):
+    with pytest.raises(ValueError, match="must name datasets of different names, got 'plan' twice"):
+        ResultTable(
+            "datasets",
+            ["a/plan.yaml", "b/plan.yaml"],
+            strategies=["a"],
+            seeds=[0],
+            dirpath=tmp_path,
+            words=[],
+            main=None,
+        )

@@ -123,3 +123,12 @@ def test_shell_completes_commands_and_options(tmp_path, capsys):
     assert completed("opplan", "plan", "--plan.dirp") == ["--plan.dirpath"]
     assert completed("opplan", "fit", "--trainer.max_ep") == ["--trainer.max_epochs"]
     assert completed("opplan", "export", "--f") == ["--format"]
+
+
+def test_networks_that_refuse_the_clips_are_listed_all_the_same(capsys):
+    main(["networks", "torchvision/vit_b_*", "--crop_size", "112", "--num_classes", "4"])
+    out = capsys.readouterr().out
+    assert "torchvision/vit_b_16" in out
+    assert "–" in out
+    main(["networks", "torchvision/regnet_y_400mf", "--num_classes", "4"])
+    assert "3,904,908" in capsys.readouterr().out

@@ -9,9 +9,13 @@ from html.parser import HTMLParser
 import pytest
 
 from lightning_opplan.planning.curves import fit_curve
+from lightning_opplan.planning.graph import START, Edge, TransitionGraph
 from lightning_opplan.planning.journal import Journal, PlanRecord
+from lightning_opplan.planning.knee import KneeRule
+from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.progress import EdgeProgress, SearchStatus
 from lightning_opplan.reporting import write_report
+from lightning_opplan.reporting.fits import Fits
 from lightning_opplan.reporting.page_data import embedded
 from tests.helpers.scripted import rise_and_fall
 from tests.helpers.searches import lattice, solve
@@ -154,9 +158,30 @@ def test_what_json_has_not_and_what_ends_a_script_is_escaped():
     content = {"</script><!--": [float("nan"), float("inf"), 1 / 3, 5.0, "a & b <i>", True, None]}
     text = embedded(content)
     assert not set(text) & set("<>&")
-    assert json.loads(text) == {"</script><!--": [None, None, 0.333333, 5, "a & b <i>", True, None]}
+    assert json.loads(text) == {"</script><!--": [None, None, 0.33333333, 5, "a & b <i>", True, None]}
 
 
 def test_folder_without_a_journal_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no journal of a search here"):
         write_report(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["control", "deliver"])
+def test_what_nobody_has_measured_is_not_shown(tmp_path, kind):
+    graph = TransitionGraph({"a": {}, "b": {}}, [(START, "a"), ("a", "b")])
+    journal = Journal.of(tmp_path)
+    journal.open(PlanRecord(graph=graph, monitor="val/acc", mode="max", seed=0, experiment={}, kind=kind))
+    for edge in graph.edges:
+        journal.append(EdgeOutcome(edge=edge, value=0.0, knee_epoch=3, epochs_run=3, weights="w", seconds=1.0))
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "0.0000" not in html
+    assert "to be expected on new data" not in html
+    assert "Epochs were given beforehand" in html
+    assert not [entry for entry in data_of(html)["edges"] if "v" in entry or "e" in entry]
+
+
+def test_the_curve_that_is_drawn_is_the_one_that_the_rule_has_fitted(tmp_path):
+    values = [0.5, 0.56, 0.6, 0.63, 0.65, 0.1, 0.67, 0.68, 0.69, 0.69, 0.7, 0.7, 0.7, 0.69]
+    points = tuple(enumerate(values, start=1))
+    decided = KneeRule(patience=2).decide(points, "max").fit
+    assert Fits().of(Edge(START, "a"), points, "exponential", "max").parameters == decided.parameters

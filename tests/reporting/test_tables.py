@@ -148,3 +148,24 @@ def test_help_begins_with_an_example_and_our_own_options(capsys, monkeypatch):
     assert place["opplan plan --config"] < 6
     assert place["--plan.dirpath DIRPATH"] < 45
     assert place["--plan.dirpath DIRPATH"] < place["--plan.preset"] < place["--trainer.accelerator"]
+
+
+def test_a_single_test_is_nothing_to_compare_with_yet(folder):
+    (folder / "test.json").write_text(json.dumps({"ensemble": {"test/acc": 0.5}, "members": {"a": {"test/acc": 0.5}}}))
+    (folder / "grid").mkdir()
+    (folder / "grid" / "journal.jsonl").write_bytes((folder / "journal.jsonl").read_bytes())
+    (axes,) = plot_comparison(folder).axes
+    assert axes.get_yticklabels()[0].get_text().startswith("the path")
+
+
+def test_a_database_gets_a_further_study(folder, tmp_path):
+    url = f"sqlite:///{tmp_path / 'search.db'}"
+    names = [write_optuna(folder, url).study_name for _ in range(3)]
+    assert names == [folder.name, f"{folder.name}-2", f"{folder.name}-3"]
+
+
+def test_curves_have_names_before_there_is_one(tmp_path):
+    graph = TransitionGraph({"a": {}}, [("start", "a")])
+    Journal.of(tmp_path).open(PlanRecord(graph=graph, monitor="val/acc", mode="max", seed=0, experiment={}))
+    write_tables(tmp_path, tmp_path / "out")
+    assert (tmp_path / "out" / "curves.csv").read_text() == "parent,child,epoch,val/acc\n"

@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from lightning_opplan.planning.graph import Edge
+from lightning_opplan.planning.cost import in_thousands
+from lightning_opplan.planning.graph import Edge, TransitionGraph
 from lightning_opplan.planning.path import OptimizationPath, PathStep
 from lightning_opplan.planning.progress import EdgeProgress
 from lightning_opplan.planning.search import Search
 from lightning_opplan.reporting import FollowDisplay, SearchDisplay, edge_table, path_table
+from lightning_opplan.reporting.costs import hours_of
 from lightning_opplan.wording import duration
 from tests.helpers.searches import lattice, outcome, solve
 
@@ -157,3 +159,17 @@ def test_following_shows_states_and_epochs(terminal):
 )
 def test_durations_are_short(seconds, written):
     assert duration(seconds) == written
+
+
+def test_names_that_look_like_markup_are_names():
+    graph = TransitionGraph({"lr [low]": {}, "lr[/2]": {}}, [("start", "lr [low]"), ("lr [low]", "lr[/2]")])
+    shown = text(edge_table(Search(graph)))
+    assert "lr [low]" in shown
+    assert "lr[/2]" in shown
+    path = OptimizationPath(steps=(PathStep(state="lr[/2]", epochs=1, setting={}),))
+    assert "lr[/2]" in text(path_table(path))
+
+
+def test_large_amounts_are_written_out():
+    assert (hours_of(4057), hours_of(99.96), hours_of(99.4)) == ("4,057 h", "100 h", "99.4 h")
+    assert (in_thousands(999_700), in_thousands(999.4)) == ("1 M", "999")

@@ -40,3 +40,16 @@ def test_verdict_of_a_loss_knows_no_such_error():
 
 def test_there_is_no_verdict_before_both_are_tested():
     assert tested.verdict((row("delivered", None), row("control", 0.5)), "max") is None
+
+
+@pytest.mark.parametrize(
+    ("monitor", "metric"),
+    [
+        ("val/accuracy", "test/accuracy"), ("val_loss", "test_loss"), ("validation/map", "test/map"),
+        ("val/retrieval_map", "test/retrieval_map"), ("eval/acc", "test/acc"), ("Val/acc", "test/acc"),
+        ("val/interval", "test/interval"), ("valid_acc", "test_acc"),
+    ],
+)  # fmt: skip
+def test_the_test_s_name_of_a_metric_is_found(monitor, metric):
+    assert tested._metric(monitor, {metric: 0.5}) == metric
+    assert tested._metric(monitor, {"test/other": 0.5}) is None

@@ -89,7 +89,7 @@ function recall(state) {
 
 let lost = false;
 
-const isBusy = () => byId("large").open || String(getSelection()) || Date.now() - typed < 4000 || document.hidden;
+const isBusy = () => document.activeElement !== document.body || byId("large").open || String(getSelection()) || Date.now() - typed < 4000 || document.hidden;
 
 function replaceData(update) {
   const before = data;

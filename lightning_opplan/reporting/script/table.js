@@ -14,6 +14,8 @@ const COLUMNS = [
 const columns = () => COLUMNS.filter((column) => !(data.isArms && column.edges));
 
 function drawHead() {
+  const drawn = [...byId("rows").tHead.querySelectorAll("th[aria-sort]")].map((head) => head.column);
+  if (String(drawn) === String(columns().map((column) => column.name))) return; // or its focus would be lost
   const row = document.createElement("tr");
   columns().forEach((column) => {
     const name = data.isArms && column.name === "state" ? "arm" : column.name;
@@ -37,7 +39,7 @@ function drawRows() {
   const wanted = new Set(data.edges.map(keyOf));
   for (const [key, row] of lines) if (!wanted.has(key)) { row.remove(); lines.delete(key); }
   for (const entry of data.edges) {
-    const key = keyOf(entry), text = JSON.stringify([entry, entry.y ? 0 : 1]);
+    const key = keyOf(entry), text = JSON.stringify(entry);
     let row = lines.get(key);
     if (!row) { row = document.createElement("tr"); lines.set(key, row); }
     row.entry = entry;
@@ -60,6 +62,9 @@ function branchOf(state) { return state.includes("/") ? state.slice(0, state.las
 
 function fillFilter() {
   const options = (select, names, all) => {
+    const text = JSON.stringify(names);
+    if (select.text === text) return;
+    select.text = text;
     const before = select.value;
     select.replaceChildren();
     add(select, "option", { value: "" }, all);
@@ -83,7 +88,7 @@ function applyFilter() {
   const passes = (entry) => {
     if (branch && branchOf(entry.c) !== branch) return false;
     if (kind && entry.s !== kind) return false;
-    const names = [entry.p.toLowerCase(), entry.c.toLowerCase()];
+    const names = [entry.p.replace(/#\d+$/, "").toLowerCase(), entry.c.replace(/#\d+$/, "").toLowerCase()];
     if (isState) return names.includes(text);
     const title = titleOf(entry).toLowerCase();
     return words.every((word) => title.includes(word));
