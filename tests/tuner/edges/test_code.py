@@ -17,8 +17,8 @@ def test_packages_on_the_path_are_installed_wherever_they_lie(tmp_path, monkeypa
 
 
 def test_what_a_property_uses_counts(tmp_path, monkeypatch):
-    source = "def helper():\n    return 1\n\n\nclass Network:\n    @property\n    def scale(self):\n        return helper()\n"
-    (tmp_path / "with_a_property.py").write_text(source)
+    source = ["def helper():", "    return 1", "class Network:", "    scale = property(lambda self: helper())"]
+    (tmp_path / "with_a_property.py").write_text("\n".join(source))
     monkeypatch.syspath_prepend(tmp_path)
     module = __import__("with_a_property")
     assert set(code_hashes([module.Network])) == {"with_a_property.Network", "with_a_property.helper"}
