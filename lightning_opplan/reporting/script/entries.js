@@ -16,6 +16,7 @@ let zoom = null;
 let large = null; // the entry in the dialog
 let reading = null; // the validation that is read in it
 let typed = 0;
+let pressed = 0; // when a key was pressed last
 let lastWidth = 0;
 
 function add(parent, kind, attributes = {}, text = null) {

@@ -89,7 +89,8 @@ function recall(state) {
 
 let lost = false;
 
-const isBusy = () => document.activeElement !== document.body || byId("large").open || String(getSelection()) || Date.now() - typed < 4000 || document.hidden;
+// A reload loses the focus: not while somebody goes about the page by keyboard.
+const isBusy = () => (document.activeElement !== document.body && Date.now() - pressed < 30000) || byId("large").open || String(getSelection()) || Date.now() - typed < 4000 || document.hidden;
 
 function replaceData(update) {
   const before = data;
@@ -135,6 +136,7 @@ byId("large-plot").addEventListener("keydown", (event) => {
   reading = reading === null ? (by > 0 ? 0 : pointsOf(entry).length - 1) : reading + by;
   drawLarge();
 });
+addEventListener("keydown", () => { pressed = Date.now(); });
 let resizing = 0;
 addEventListener("resize", () => {
   clearTimeout(resizing);
