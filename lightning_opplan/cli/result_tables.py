@@ -16,7 +16,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from jsonargparse import ArgumentParser, Namespace
 from rich import box
 from rich.table import Table
@@ -30,6 +29,7 @@ from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.reporting import say, standard_console
 from lightning_opplan.reporting.comparison import spent
 from lightning_opplan.reporting.costs import hours_of
+from lightning_opplan.reporting.templates import template
 from lightning_opplan.tuner.edges.checkpoints import load_weights
 from lightning_opplan.tuner.edges.hush import hushed
 
@@ -200,11 +200,7 @@ class ResultTable:
             values = [cell.metrics.get(name, "") for name in names]
             writer.writerow([_title(cell.entry), cell.strategy, cell.seed, *values, cell.epochs, cell.device_hours])
         write_text(self.folder / "table.csv", stream.getvalue())
-        environment = Environment(
-            loader=PackageLoader("lightning_opplan.reporting", ""), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        page = environment.get_template("table.html.jinja").render(
+        page = template("table").render(
             kind=self.kind.removesuffix("s"),
             hours_of=hours_of,
             metric=metric,

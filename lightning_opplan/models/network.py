@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,6 @@ class ScoringNetwork(nn.Module, ABC):
     takes: Takes = "clips"
     preprocessing: Preprocessing | None = None
     options: Mapping[str, Any] = {}
-
-    heads: ClassVar[tuple[str, ...]]
-    """Names of the classifiers."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Score clips or images.

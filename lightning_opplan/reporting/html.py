@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lightning_opplan.files import write_text
@@ -26,6 +25,7 @@ from lightning_opplan.reporting.costs import hours_of
 from lightning_opplan.reporting.fits import Fits
 from lightning_opplan.reporting.outlook_facts import outlook_facts
 from lightning_opplan.reporting.page_data import embedded, page_data
+from lightning_opplan.reporting.templates import template
 from lightning_opplan.reporting.tested import tested_of, verdict
 from lightning_opplan.wording import duration
 
@@ -61,8 +61,7 @@ class Page:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         content = {"title": self.title, "script": Markup(script), "digest": digest}
         sections = {name: Markup(html) for name, html in self.sections.items()}
-        page = _environment().get_template("report.html.jinja")
-        return page.render(**content, sections=sections, data=Markup(embedded(self.data)))
+        return template("report").render(**content, sections=sections, data=Markup(embedded(self.data)))
 
     def update(self) -> str:
         """Return what changes as the search goes on, as JSON."""
@@ -144,19 +143,10 @@ def page_of(folder: Path, *, fits: Fits | None = None) -> Page:
         "verdict": verdict(tested, plan.mode),
         "choice": choice_sentences(search) if isinstance(search, Halving) else [],
     }
-    environment = _environment()
     sections = {
-        name: environment.get_template(f"report_{name}.html.jinja").render(content)
-        for name in ("summary", "path", "figure", "tables", "curves")
+        name: template(f"report_{name}").render(content) for name in ("summary", "path", "figure", "tables", "curves")
     }
     return Page(title=folder.resolve().name, data=data, sections=sections)
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("lightning_opplan.reporting", ""), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
 
 
 def _facts(plan: PlanRecord, search: Search | Halving, path: OptimizationPath | None) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich import box
 from rich.table import Table
@@ -21,6 +20,7 @@ from lightning_opplan.reporting.comparison import Spent, spent
 from lightning_opplan.reporting.costs import hours_of
 from lightning_opplan.reporting.figures import curve_figure, save_figure, svg_of
 from lightning_opplan.reporting.graph_figures import graph_figure, paths_figure, procedure_figure
+from lightning_opplan.reporting.templates import template
 
 __all__ = ["FoundPath", "found_paths", "paths_table", "write_figures", "write_paths"]
 
@@ -88,10 +88,6 @@ def write_paths(found: Sequence[FoundPath], file: str | os.PathLike[str]) -> Pat
     figure = paths_figure({each.name: each.path for each in found})
     if file.suffix != ".html":
         return save_figure(figure, file)
-    environment = Environment(
-        loader=PackageLoader("lightning_opplan.reporting", ""), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     here = file.resolve().parent
     rows = [
         {
@@ -101,7 +97,7 @@ def write_paths(found: Sequence[FoundPath], file: str | os.PathLike[str]) -> Pat
         }
         for each in found
     ]  # fmt: skip
-    page = environment.get_template("paths.html.jinja")
+    page = template("paths")
     write_text(file, page.render(svg=Markup(svg_of(figure)), rows=rows, hours_of=hours_of))
     return file
 
