@@ -71,8 +71,13 @@ def _picture(study: CurveStudy) -> Figure:
 
 def _add_fuse(parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=str, help="Files that `opplan predict --scores` has written.")
-    add_list(parser, "--weights", float, help="Weight of each; by default equal.")
-    add_list(parser, "--validation", str, help="Validation scores of the same networks, to choose weights on.")
+    add_list(parser, "--weights", float, help="Weight of each, after the files; by default equal.")
+    add_list(
+        parser,
+        "--validation",
+        str,
+        help="Validation scores of the same networks, after the files, to choose weights on.",
+    )
     parser.add_argument("--out", type=str | None, help="File for the fusion (.npz).")
 
 

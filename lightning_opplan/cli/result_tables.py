@@ -126,7 +126,10 @@ class ResultTable:
                 finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
                 write_json(file, {"words": said, "metrics": finite, "epochs": cost[0], "device_hours": cost[1]})
             known = json.loads(file.read_text(encoding="utf-8"))
-            if known.pop("words") != said:
+            given = known.pop("words")
+            if given[-2:-1] == ["--plan.dirpath"]:  # of an earlier version
+                given = given[:-2]
+            if given != said:
                 raise ValueError(
                     f"`dirpath` must be a new folder for other arguments, got {str(self.folder)!r}. Choose another "
                     "one, or delete this one."

@@ -56,6 +56,8 @@ class ProgramTool:
 def add_list(parser: ArgumentParser, name: str, kind: Any, **options: Any) -> None:
     """Add an option of several values, given one after the other or as a list, as a configuration has it.
 
+    It takes all words up to the next option, so it stands behind those that have none.
+
     Args:
         parser: The parser.
         name: The option.

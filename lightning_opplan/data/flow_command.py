@@ -96,7 +96,7 @@ def _write(
     if len(paths) < len({video.path for video in videos}):
         raise ValueError("`root` must hold no two videos that differ by their suffix alone: their flow would clash.")
     todo = {name: path for name, path in paths.items() if name not in files.written}
-    files.check_free(todo)
+    files.begin(todo)
     broken = {error.path: error for error in memory.scan(todo.values())}
     if broken and data.on_error == "raise":
         raise next(iter(broken.values()))

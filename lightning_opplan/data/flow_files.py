@@ -78,12 +78,10 @@ class FlowFiles:
 
     def __init__(self, folder: str | os.PathLike[str], settings: FlowSettings) -> None:
         self.folder = Path(folder)
-        head = self.folder / "flow.json"
-        content = {"format": _FORMAT, **asdict(settings)}
-        self.is_new = not head.exists()
-        if self.is_new:
-            write_json(head, content)
-        known = json.loads(head.read_text(encoding="utf-8"))
+        self._head = self.folder / "flow.json"
+        self._content = content = {"format": _FORMAT, **asdict(settings)}
+        self.is_new = not self._head.exists()
+        known = content if self.is_new else json.loads(self._head.read_text(encoding="utf-8"))
         if known != content:
             differ = [
                 f"{key} {known.get(key)!r}, not {value!r}" for key, value in content.items() if known.get(key) != value
@@ -98,8 +96,8 @@ class FlowFiles:
             stream.write(json.dumps(asdict(written)) + "\n")
         self.written[written.name] = written
 
-    def check_free(self, names: Iterable[str]) -> None:
-        """Make sure that the folders of some videos hold nothing but what a kill has left of their flow.
+    def begin(self, names: Iterable[str]) -> None:
+        """Begin to write, if the folders of some videos hold nothing but what a kill has left of their flow.
 
         Raises:
             ValueError: If there is anything else, which is somebody's.
@@ -111,12 +109,13 @@ class FlowFiles:
             inside = [entry.name for entry in os.scandir(place)] if place.is_dir() else [place.name]
             foreign = inside if self.is_new else [each for each in inside if not _OWN.fullmatch(each)]
             if foreign:
-                if self.is_new:
-                    (self.folder / "flow.json").unlink()  # or it would be taken for this program's from now on
                 raise ValueError(
                     f"`flow_dir` must be a folder that `opplan flow` alone writes to, got {self.folder}, where "
                     f"{name} holds {min(foreign)}. Choose another one, or delete what is there."
                 )
+
+        # Not before: from now on what is in the folder is taken for this program's.
+        write_json(self._head, self._content)
 
     def forget(self, names: Collection[str]) -> None:
         """Take some videos off the list, so that their flow is found again."""

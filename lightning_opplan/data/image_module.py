@@ -139,9 +139,9 @@ class ImageDataModule(LightningDataModule):
                     f"`root` must have the same classes in every split, got {odd[0]!r} not in all of them ({split})."
                 )
         self.classes = tuple(first.classes)
-        self.images = self._with_validation(folders)
+        self.images = self._with_validation(folders, is_trained=stage == "fit")
 
-    def _with_validation(self, folders: Mapping[Split, ImageFolder]) -> dict[Split, Pictures]:
+    def _with_validation(self, folders: Mapping[Split, ImageFolder], *, is_trained: bool) -> dict[Split, Pictures]:
         """Cut the internal validation set from the training set, unless the data has one of its own."""
         splits: dict[Split, Pictures] = dict(folders)
         train, test = folders.get("train"), folders.get("test")
@@ -154,9 +154,10 @@ class ImageDataModule(LightningDataModule):
             except ValueError as error:
                 why = "as many as there are for the test" if self.val_size is None else "as `val_size` says"
                 raise ValueError(f"`val_size` must leave images to train on ({why}). {error}") from error
-            warn_of_large(len(cut), len(train), self.val_size, "images")
+            if not self.train_on_validation:
+                warn_of_large(len(cut), len(train), self.val_size, "images")
             lacking = sorted(set(range(len(train.classes))) - {train.targets[index] for index in kept})
-            if lacking:
+            if lacking and is_trained and not self.train_on_validation:
                 names = first_names([train.classes[label] for label in lacking])
                 raise ValueError(
                     f"`root` must have a training image of every class, got none of {names} beside {len(cut)} images "

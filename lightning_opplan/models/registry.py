@@ -95,8 +95,11 @@ def _from_library(name: str, weights: str | None, options: dict[str, Any]) -> Sc
     assert known is not None
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in asked.items()}
     network.preprocessing = replace(known, **given)
-    # A checkpoint has to know it, which does not ask for the weights again.
-    network.options = {**network.options, "preprocessing": asdict(network.preprocessing)}
+    # A checkpoint has to know it, which does not ask for the weights again; as lists, as configurations have them.
+    plain = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(network.preprocessing).items()
+    }
+    network.options = {**network.options, "preprocessing": plain}
     return network
 
 

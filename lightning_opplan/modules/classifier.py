@@ -123,7 +123,7 @@ class Classifier(LightningModule):
                 f"`network` must be one for {self.takes}, got {network!r}, which takes {self.network.takes}."
             )
         if self.network.options:  # its weights have said them, and a checkpoint has to know
-            self.hparams["network_options"] = {**self.network.options, **(network_options or {})}
+            self.hparams["network_options"] = {**(network_options or {}), **self.network.options}
         self._frozen_names = self._freeze(frozen_stages)
         self.mixing = Mixing(num_classes, mixup=mixup, cutmix=cutmix)
         if channels_last:
@@ -161,8 +161,9 @@ class Classifier(LightningModule):
         """Let data know what the network was made for, and see that it takes what they give.
 
         Args:
-            data: Of a module with ``adopt``, which takes a `Preprocessing`, and ``input_shapes``, the shape of an
-                input by split, both are used; other data are left alone.
+            data: Of a module with ``adopt``, which takes a `Preprocessing`, or ``None`` from a network that was made
+                for nothing special, and ``input_shapes``, the shape of an input by split, both are used; other data
+                are left alone.
 
         Raises:
             ValueError: If the network does not take the inputs of a split.

@@ -177,5 +177,6 @@ def _row(plan: PlanRecord, role: str, title: str, file: Path, taken: list[EdgeOu
 
 def _metric(monitor: str, metrics: Mapping[str, float]) -> str | None:
     """What the test calls the metric that was planned for; ``None`` if it has no such one."""
-    name = re.sub(r"(?<![a-z])(val(id(ation)?)?|eval(uation)?)(?![a-z])", "test", monitor, flags=re.IGNORECASE)
-    return name if name in metrics else None
+    whole = re.sub(r"(?<![A-Za-z])([Vv]al(id(ation)?)?|[Ee]val(uation)?)(?![a-z])", "test", monitor)
+    begun = re.sub(r"^(val(id(ation)?)?|eval(uation)?)", "test", monitor)  # as in valacc
+    return next((name for name in (whole, begun) if name in metrics), None)

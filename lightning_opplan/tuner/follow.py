@@ -111,6 +111,14 @@ def _keep(stopping: ForEpochs, folder: TrainingFolder) -> None:
     folder.clear()
 
 
+def _is_same(known: OptimizationPath, followed: OptimizationPath) -> bool:
+    """Whether two paths are one; that of an earlier version lacks what a state says of its own rate."""
+    if known.to_dict() == followed.to_dict():
+        return True
+    steps = tuple(replace(step, setting=plain_setting(step.setting)) for step in followed.steps)
+    return known.to_dict() == replace(followed, steps=steps).to_dict()
+
+
 def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting], experiment: Mapping[str, Any]) -> None:
     """Keep a copy of what is followed here, and how, and refuse to mix it with anything else."""
     steps = [
@@ -119,7 +127,7 @@ def _claim(folder: Path, path: OptimizationPath, settings: Sequence[Setting], ex
     ]
     followed = replace(path, steps=tuple(steps), is_complete=True)
     file = folder / "followed.yaml"
-    if file.is_file() and OptimizationPath.load(file).to_dict() != followed.to_dict():
+    if file.is_file() and not _is_same(OptimizationPath.load(file), followed):
         raise ValueError(
             f"`dirpath` must be a new folder for another path, got {str(folder)!r}, which holds the training along "
             f"{OptimizationPath.load(file)}. Choose another folder, or delete this one."

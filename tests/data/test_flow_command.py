@@ -181,3 +181,17 @@ def test_only_what_is_damaged_is_found_again(tmp_path, words, capsys):
     main(words)
     assert "4 videos" in capsys.readouterr().out
     assert kept.stat().st_mtime_ns == before
+
+
+def test_a_command_that_failed_has_not_taken_the_folder_over(tmp_path, words, capsys):
+    foreign = tmp_path / "flow" / "train" / "jump" / "0" / "x_00001.jpg"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"of another tool")
+    (tmp_path / "set" / "train" / "run" / "1.mkv").write_bytes(b"junk")
+    with pytest.raises(SystemExit):
+        main(words)
+    (tmp_path / "set" / "train" / "run" / "1.mkv").unlink()
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "must be a folder that `opplan flow` alone writes to" in capsys.readouterr().err
+    assert foreign.read_bytes() == b"of another tool"

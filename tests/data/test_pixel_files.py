@@ -116,3 +116,11 @@ def test_killed_at_any_moment_nothing_is_lost(tmp_path):
     assert not any(damaged for _, damaged in cache.damaged())
     assert all(int(cache.pixels(str(number))[7, 2, 3, 1]) == number for number in range(200))
     assert os.path.getsize(tmp_path / "pixels-000.bin") == 200 * 50 * 3 * 64 * 64
+
+
+def test_a_folder_knows_what_it_holds_but_for_those_of_earlier_versions(tmp_path):
+    PixelCache.begin(tmp_path / "c", short_side=8, modality="flow").check("flow")
+    with pytest.raises(ValueError, match="must be a folder for rgb, got .* with flow"):
+        PixelCache.begin(tmp_path / "c", short_side=8)
+    (tmp_path / "c" / "cache.json").write_text(json.dumps({"format": 1, "short_side": 8}))
+    PixelCache(tmp_path / "c").check("flow")

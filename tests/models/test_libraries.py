@@ -374,3 +374,22 @@ def test_checkpointed_gradients_and_statistics_are_the_same(name):
         torch.testing.assert_close(results[1][key], gradient, rtol=1e-4, atol=1e-6)
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(checkpointed.state_dict()[key], value)
+
+
+@pytest.mark.transformers
+@pytest.mark.parametrize(("name", "kind"), [("videomae", "VideoMAE"), ("vivit", "Vivit")])
+@pytest.mark.parametrize("options", [{}, {"do_normalize": False}], ids=["normalised", "plain"])
+def test_values_are_made_of_clips_as_the_library_makes_them(tmp_path, name, kind, options):
+    import transformers
+
+    small = {"image_size": 32, "num_frames": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    getattr(transformers, f"{kind}ForVideoClassification")(
+        getattr(transformers, f"{kind}Config")(**small, intermediate_size=16)
+    ).save_pretrained(tmp_path)
+    processor = getattr(transformers, f"{kind}VideoProcessor")(do_resize=False, do_center_crop=False, **options)
+    processor.save_pretrained(tmp_path)
+    clip = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    theirs = processor([clip], return_tensors="pt")["pixel_values"][0]
+    known = get_model(f"transformers/{name}", num_classes=2, weights=str(tmp_path)).preprocessing
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (known.mean, known.std))
+    torch.testing.assert_close((clip / 255 - mean) / std, theirs, atol=1e-4, rtol=1e-4)

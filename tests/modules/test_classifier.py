@@ -337,6 +337,7 @@ def test_what_the_weights_were_trained_on_is_known_to_a_checkpoint(tmp_path):
     asked = {"mean": [0.5, 0.5, 0.5], "short_side": 170}
     model = classifier("timm/test_vit", network_options={"preprocessing": asked})
     assert model.network.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert model.hparams["network_options"]["preprocessing"]["crop_size"] == model.network.preprocessing.crop_size
     trainer = quiet_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
     trainer.fit(model, loader(images(4)), loader(images(4)))
     trainer.save_checkpoint(tmp_path / "last.ckpt")

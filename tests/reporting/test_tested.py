@@ -47,7 +47,7 @@ def test_there_is_no_verdict_before_both_are_tested():
     [
         ("val/accuracy", "test/accuracy"), ("val_loss", "test_loss"), ("validation/map", "test/map"),
         ("val/retrieval_map", "test/retrieval_map"), ("eval/acc", "test/acc"), ("Val/acc", "test/acc"),
-        ("val/interval", "test/interval"), ("valid_acc", "test_acc"),
+        ("val/interval", "test/interval"), ("valid_acc", "test_acc"), ("valAcc", "testAcc"), ("valacc", "testacc"),
     ],
 )  # fmt: skip
 def test_the_test_s_name_of_a_metric_is_found(monitor, metric):

@@ -84,7 +84,7 @@ class PixelCache:
                 "Delete it and run `opplan cache` again."
             )
         self.short_side: int = settings["short_side"]
-        self.modality: Modality = settings.get("modality", "rgb")
+        self.modality: Modality | None = settings.get("modality")  # folders of earlier versions do not say it
         self.videos: dict[str, CachedVideo] = {video.name: video for video in _lines(self.folder / "index.jsonl")}
         self._shards: dict[int, np.memmap[Any, np.dtype[np.uint8]]] = {}
 
@@ -94,7 +94,7 @@ class PixelCache:
         Raises:
             ValueError: If it is another one.
         """
-        if modality != self.modality:
+        if self.modality is not None and modality != self.modality:
             raise ValueError(
                 f"`cache_dir` must be a folder for {modality}, got {str(self.folder)!r} with {self.modality}. Choose "
                 "another one."

@@ -172,9 +172,10 @@ def _preprocessing(name: str, folder: str | None, config: Any) -> Preprocessing:
     side = _side(config.image_size)
     resize = found.size.get("shortest_edge", side)
     crop = found.crop_size["height"]
-    # What is made of a value x from 0 to 255: (x · factor − 1, if there is an offset), normalised or not.
-    scale = 255 * float(getattr(found, "rescale_factor", 1 / 255)) if getattr(found, "do_rescale", True) else 255.0
-    shift = 1.0 if getattr(found, "offset", False) else 0.0
+    # What is made of a value x from 0 to 255: x · factor, for ViViT − 1, normalised or not.
+    is_rescaled = getattr(found, "do_rescale", True)
+    scale = 255 * float(getattr(found, "rescale_factor", 1 / 255)) if is_rescaled else 255.0
+    shift = 1.0 if name == "vivit" and is_rescaled else 0.0
     is_normalised = getattr(found, "do_normalize", True)
     mean = tuple(found.image_mean) if is_normalised else (0.0,) * config.num_channels
     std = tuple(found.image_std) if is_normalised else (1.0,) * config.num_channels

@@ -100,7 +100,7 @@ function sentence(entry) {
   }
   if (entry.s === "todo") return "to come";
   const knee = isKnown(entry.v) && !data.isArms ? ` at epoch ${epochs(entry.k)}` : "";
-  return `${worthOf(entry)}${knee}${run}${noteOf(entry) && entry.s !== "diverged" ? `, ${noteOf(entry)}` : ""}`;
+  return `${worthOf(entry) || "trained"}${knee}${run}${noteOf(entry) && entry.s !== "diverged" ? `, ${noteOf(entry)}` : ""}`;
 }
 
 const waiting = "IntersectionObserver" in window ? new IntersectionObserver((seen) => {

@@ -49,7 +49,8 @@ function ago(seconds) {
 function worthOf(entry) {
   if (entry.s === "diverged") return "diverged";
   if (isKnown(entry.v)) return number(entry.v);
-  return isKnown(entry.l) ? number(entry.l) : isKnown(entry.n) ? "…" : "";
+  if (isKnown(entry.l)) return number(entry.l);
+  return isKnown(entry.n) && ["running", "interrupted", "paused"].includes(entry.s) ? "…" : "";
 }
 
 function noteOf(entry) {
