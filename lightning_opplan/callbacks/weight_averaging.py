@@ -76,12 +76,7 @@ class GrowingWeightAveraging(_AverageEverywhere):
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 
     def _average(self, averages: Any, weights: Any, num_averaged: Tensor | int) -> None:
-        """Move the averages of one type and device towards the weights."""
-        if averages[0].is_floating_point() or averages[0].is_complex():
-            step = min(1.0, 1.0 / (self.share * (float(num_averaged) + 1.0)))
-            torch._foreach_lerp_(averages, weights, step)
-        else:
-            torch._foreach_copy_(averages, weights)
+        _move(averages, weights, min(1.0, 1.0 / (self.share * (float(num_averaged) + 1.0))))
 
 
 class ExponentialWeightAveraging(_AverageEverywhere, EMAWeightAveraging):
@@ -106,8 +101,12 @@ class ExponentialWeightAveraging(_AverageEverywhere, EMAWeightAveraging):
         average_by(self, self._average)
 
     def _average(self, averages: Any, weights: Any, num_averaged: Tensor | int) -> None:  # noqa: ARG002
-        """Move the averages of one type and device towards the weights; whole numbers have no average."""
-        if averages[0].is_floating_point() or averages[0].is_complex():
-            torch._foreach_lerp_(averages, weights, 1.0 - self.decay)
-        else:
-            torch._foreach_copy_(averages, weights)
+        _move(averages, weights, 1.0 - self.decay)
+
+
+def _move(averages: Any, weights: Any, step: float) -> None:
+    """Move the averages of one type and device a part of the way to the weights; whole numbers have no average."""
+    if averages[0].is_floating_point() or averages[0].is_complex():
+        torch._foreach_lerp_(averages, weights, step)
+    else:
+        torch._foreach_copy_(averages, weights)

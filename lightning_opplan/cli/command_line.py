@@ -13,8 +13,8 @@ from pydoc import locate
 from typing import Any, Final, Literal
 
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
 import lightning_opplan.modules  # noqa: F401 - so that a config can name the classes without their module
@@ -24,6 +24,7 @@ from lightning_opplan.cli.commands import Commands
 from lightning_opplan.cli.folder_tools import show_tests
 from lightning_opplan.cli.help import DESCRIPTION, EXAMPLES, USAGE, HelpFormatter
 from lightning_opplan.cli.recipe import ConfigRecipe
+from lightning_opplan.cli.save_config import SaveConfigOfFit
 from lightning_opplan.cli.tool import Tool
 from lightning_opplan.cli.tools import TOOLS
 from lightning_opplan.data import VideoDataModule
@@ -100,26 +101,6 @@ def _described(summary: str) -> Any:
 
     method.__doc__ = summary
     return method
-
-
-class SaveConfigOfFit(SaveConfigCallback):
-    """Saves the configuration of a fit alone: a second test in a folder must not fail over that of the first.
-
-    That of a second fit becomes ``config-v1.yaml``, as `ModelCheckpoint` has it.
-    """
-
-    @override
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit":
-            return
-        if not self.overwrite and self.save_to_log_dir and not self.already_saved:
-            name, ending = os.path.splitext(self.config_filename)
-            free, version = self.config_filename, 0
-            while trainer.strategy.broadcast(os.path.exists(os.path.join(trainer.log_dir or "", free))):
-                version += 1
-                free = f"{name}-v{version}{ending}"
-            self.config_filename = free
-        super().setup(trainer, pl_module, stage)
 
 
 class OpplanCLI(OpenCLI):

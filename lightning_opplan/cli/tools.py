@@ -38,7 +38,6 @@ def _networks(values: Namespace) -> None:
     table = Table("network", title=f"{values.num_classes} classes, clips of {clip}", box=box.SIMPLE_HEAD)
     for column in ("parameters", "GMACs", f"GMACs × {values.views} views"):
         table.add_column(column, justify="right")
-    refusals = []
     for name in names:
         try:
             cost = network_cost(
@@ -51,7 +50,6 @@ def _networks(values: Namespace) -> None:
         except ValueError as error:
             if len(names) == 1:
                 raise
-            refusals.append(name)
             table.add_row(name, *["–"] * 3)
             say(f"{name}: {error}")
             continue

@@ -42,7 +42,7 @@ class AskedClips:
             ValueError: If lengths or sizes do not go together.
         """
         default = network or _OF_PAPER
-        length = self.clip_length or default.clip_length or _OF_PAPER.clip_length or 16
+        length = self.clip_length or default.clip_length or 16
         size = self.crop_size or default.crop_size
         smallest = default.short_side if network is None else round(default.short_side * size / default.crop_size)
         sides = self.short_side or (smallest, round(smallest * _LARGEST_SIDE))

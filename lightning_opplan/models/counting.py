@@ -59,5 +59,5 @@ def _built(name: str, num_classes: int, in_channels: int) -> ScoringNetwork:
     try:
         with torch.device("meta"):
             return get_model(name, num_classes=num_classes, in_channels=in_channels)
-    except NotImplementedError:  # it looks at its weights while it is made
+    except RuntimeError:  # torch's word where a network looks at its weights while it is made
         return get_model(name, num_classes=num_classes, in_channels=in_channels)

@@ -25,7 +25,10 @@ from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.search import Search
 from lightning_opplan.planning.space import Arms
 
-__all__ = ["Journal", "JournalError", "Kind", "PlanRecord"]
+__all__ = ["UNMEASURED", "Journal", "JournalError", "Kind", "PlanRecord"]
+
+UNMEASURED: Final = ("deliver", "control")
+"""Kinds of plans whose trainings are not validated: what they count as says nothing."""
 
 Kind = Literal["plan", "grid", "study", "deliver", "control"]
 """What a journal is of: a search, the hand-tuned grid, the variants of a path, the delivery, or the control."""

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from lightning_opplan.files import write_text
 from lightning_opplan.planning.cost import in_thousands
 from lightning_opplan.planning.halving import Halving
-from lightning_opplan.planning.journal import Journal, PlanRecord
+from lightning_opplan.planning.journal import UNMEASURED, Journal, PlanRecord
 from lightning_opplan.planning.outlook import outlook_of
 from lightning_opplan.planning.path import OptimizationPath
 from lightning_opplan.planning.progress import SearchStatus, edges_under_way
@@ -33,9 +33,6 @@ __all__ = ["Page", "page_of", "write_report"]
 
 _SCRIPT: Final = ("entries", "curves", "graph", "arms", "table", "enlarged", "page")
 """Parts of the script that draws the data, in this order; what somebody has written reaches the page as text."""
-
-_UNMEASURED: Final = ("deliver", "control")
-"""Kinds of plans whose trainings are not validated: what they count as says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +127,7 @@ def page_of(folder: Path, *, fits: Fits | None = None) -> Page:
         "state": data["state"],
         "path": path,
         "is_chains": is_chains,
-        "is_measured": plan.kind not in _UNMEASURED,
+        "is_measured": plan.kind not in UNMEASURED,
         "is_arms": is_arms,
         "facts": _facts(plan, search, path),
         "outlook": outlook,
@@ -164,7 +161,7 @@ def _facts(plan: PlanRecord, search: Search | Halving, path: OptimizationPath | 
     if path is not None:
         promise = promise_of(search)
         facts = [
-            *([] if promise is None or plan.kind in _UNMEASURED else _promised(promise, plan.monitor)),
+            *([] if promise is None or plan.kind in UNMEASURED else _promised(promise, plan.monitor)),
             ("epochs along the path", f"{path.total_epochs:g}"),
             *facts,
         ]

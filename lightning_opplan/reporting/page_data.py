@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from lightning_opplan.planning.graph import START, Edge
 from lightning_opplan.planning.halving import Halving
-from lightning_opplan.planning.journal import PlanRecord
+from lightning_opplan.planning.journal import UNMEASURED, PlanRecord
 from lightning_opplan.planning.knee import Point
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.planning.progress import EdgeProgress, SearchStatus
@@ -49,8 +49,7 @@ def page_data(
     if isinstance(search, Halving):
         known = ordered_arms(search)
         edges = [*known, *(edge for edge in under_way if edge not in known)]
-    # The chains of a delivery and its control are not validated: what they count as says nothing.
-    unmeasured = {"v", "e"} if plan.kind in ("deliver", "control") else set()
+    unmeasured = {"v", "e"} if plan.kind in UNMEASURED else set()
     entries = []
     for edge in edges:
         entry = _entry(edge, plan, search, under_way.get(edge), chosen, fits)

@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from lightning_opplan._lightning import finish_loggers
 from lightning_opplan.planning.curves import Mode
 from lightning_opplan.planning.graph import Edge
-from lightning_opplan.planning.journal import Journal
+from lightning_opplan.planning.journal import UNMEASURED, Journal
 from lightning_opplan.planning.outcome import EdgeOutcome
 from lightning_opplan.tuner.edges.runs import RunName, log_names, name_runs
 
@@ -66,8 +66,7 @@ class SearchLog:
 
     def log(self, outcomes: Sequence[EdgeOutcome]) -> None:
         """Log what is known so far."""
-        # What the chains of a delivery and its control count as was not measured.
-        known = [] if self.kind in ("deliver", "control") else outcomes
+        known = [] if self.kind in UNMEASURED else outcomes
         values = [outcome.value for outcome in known if outcome.value is not None]
         figures = {
             "search/edges": float(len(outcomes) if self.has_arms else sum(not each.is_paused for each in outcomes)),

@@ -12,7 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from lightning_opplan.planning.graph import Edge
 from lightning_opplan.planning.halving import Halving
-from lightning_opplan.planning.journal import Journal, PlanRecord
+from lightning_opplan.planning.journal import UNMEASURED, Journal, PlanRecord
 from lightning_opplan.planning.options import SearchOptions
 from lightning_opplan.planning.outcome import EdgeOutcome, Work
 from lightning_opplan.planning.path import OptimizationPath, plain_setting
@@ -69,7 +69,7 @@ def run_search(spec: SearchSpec) -> SearchResult:
         stack.enter_context(_ended_with_search(placement))
         if isinstance(placement.executor, ProcessExecutor):
             placement.executor.check()
-        is_ranked = spec.kind not in ("deliver", "control")
+        is_ranked = spec.kind not in UNMEASURED
         display = SearchDisplay(search, enabled=spec.options.progress and ranks.is_first, is_ranked=is_ranked)
         folders = EdgeFolders(spec.dirpath, search.edges)
         trainer = trainer or placement.trainer
